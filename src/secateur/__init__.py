@@ -1,0 +1,1 @@
+"""Prune neural networks and prove what the pruning bought."""

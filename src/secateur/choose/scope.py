@@ -1,0 +1,127 @@
+"""What competes in one ranking, and how a budget is split when there are several rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+from secateur.vocabulary import SelectionError
+
+__all__ = ["Allocation", "Global", "PerRow", "PerTensor", "Scope", "Window", "erk", "uniform"]
+
+
+@dataclass(frozen=True)
+class Global:
+    """One ranking over all targets."""
+
+
+@dataclass(frozen=True)
+class PerTensor:
+    """One ranking for each target (layer-wise pruning)."""
+
+
+@dataclass(frozen=True)
+class PerRow:
+    """One ranking for each output unit of each target (for blocks: for each row of blocks)."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """N:M sparsity: at most ``keep`` non-zeros in every ``of`` consecutive inputs of an output unit.
+
+    A convolution is windowed along its input channels at each kernel position. Inputs left over at the end of a
+    row that ``of`` does not divide form a shorter window that also keeps at most ``keep``.
+
+    Raises:
+        SelectionError: not ``0 <= keep <= of`` with ``of >= 1``.
+
+    Example:
+        >>> Window(keep=2, of=4).sparsity
+        0.5
+    """
+
+    keep: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep <= self.of or self.of < 1:
+            raise SelectionError(f"{self} needs 0 <= keep <= of and of >= 1")
+
+    @property
+    def sparsity(self) -> float:
+        """The share of every full window that is removed."""
+        return 1 - self.keep / self.of
+
+
+Scope: TypeAlias = Global | PerTensor | PerRow | Window
+Allocation: TypeAlias = Callable[[Mapping[str, Tensor], float], Mapping[str, float]] | Mapping[str, float]
+
+
+def uniform(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
+    """Give every target the same sparsity.
+
+    Example:
+        >>> import torch
+        >>> uniform({"a": torch.zeros(2), "b": torch.zeros(9)}, 0.5)
+        {'a': 0.5, 'b': 0.5}
+    """
+    return dict.fromkeys(weights, sparsity)
+
+
+def erk(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
+    """Split a budget by the Erdos-Renyi-Kernel rule: large layers sparser, small layers denser.
+
+    The density of a tensor of shape (out, in, k1, k2, ...) is proportional to the sum of those sizes over their
+    product; tensors that would exceed density 1 stay whole and the rest share what remains. Counts are rounded so
+    that round(sparsity * n) weights are removed in all. Vectors keep all their weights.
+
+    Source: Evci et al. 2020, "Rigging the Lottery" (arXiv 1911.11134), section 3 (1).
+
+    Args:
+        weights: tensors by name; only shapes matter.
+        sparsity: in [0, 1], of all the tensors together.
+
+    Returns:
+        A sparsity in [0, 1] for each name.
+
+    Raises:
+        SelectionError: vectors hold more weights than the budget keeps.
+
+    Example:
+        >>> import torch
+        >>> shares = erk({"small": torch.zeros(10, 10), "large": torch.zeros(100, 100)}, 0.9)
+        >>> {name: round(share, 2) for name, share in shares.items()}
+        {'small': 0.08, 'large': 0.91}
+    """
+    sizes = {name: w.numel() for name, w in sorted(weights.items())}
+    budget = sum(sizes.values()) - round(sparsity * sum(sizes.values()))
+    whole = {name for name, w in weights.items() if w.ndim < 2}
+    slope = {name: sum(w.shape) / w.numel() for name, w in weights.items() if w.ndim >= 2 and w.numel()}
+    scale = 0.0
+    while free := sorted(slope.keys() - whole):
+        left = budget - sum(sizes[name] for name in whole)
+        if left < 0:
+            raise SelectionError(
+                f"erk keeps vectors whole, {sum(sizes[n] for n in whole)} weights, but sparsity {sparsity} keeps only "
+                f"{budget}; leave biases out of the targets"
+            )
+        scale = left / sum(slope[name] * sizes[name] for name in free)
+        full = {name for name in free if scale * slope[name] > 1}
+        if not full:
+            break
+        whole |= full
+    exact = {n: float(sizes[n]) if n in whole else scale * slope.get(n, 0.0) * sizes[n] for n in sizes}
+    kept = _largest_remainder(exact, budget)
+    return {name: 1 - kept[name] / sizes[name] if sizes[name] else 0.0 for name in weights}
+
+
+def _largest_remainder(exact: Mapping[str, float], total: int) -> dict[str, int]:
+    """Round shares to whole numbers that add up to ``total``; ties go to the earlier name."""
+    floor = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (floor[name] - exact[name], name))
+    for name in by_remainder[: total - sum(floor.values())]:
+        floor[name] += 1
+    return floor

@@ -1,0 +1,236 @@
+"""Masks: which weights stay. A validated value with set operations, exact counts and a one-bit file."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur.files import read_tensors, write_tensors
+from secateur.vocabulary import BadTargetError, CorruptFileError, Target, near_matches
+
+__all__ = ["Count", "Masks", "apply", "bind", "parameters_of", "unwrap"]
+
+_FORMAT = "secateur-masks"
+
+
+class Count(tuple[int, int]):
+    """Kept and total weights of one target or of all.
+
+    Example:
+        >>> Count(1, 4).sparsity
+        0.75
+    """
+
+    def __new__(cls, kept: int, total: int) -> Count:  # noqa: D102
+        return super().__new__(cls, (kept, total))
+
+    @property
+    def kept(self) -> int:
+        """Weights kept."""
+        return self[0]
+
+    @property
+    def total(self) -> int:
+        """Weights in all."""
+        return self[1]
+
+    @property
+    def removed(self) -> int:
+        """Weights removed."""
+        return self[1] - self[0]
+
+    @property
+    def sparsity(self) -> float:
+        """Removed over total, in [0, 1]; 0 where there is nothing."""
+        return self.removed / self.total if self.total else 0.0
+
+
+class Masks(Mapping[str, Tensor]):
+    """An immutable mapping from target name to a bool tensor, True = kept.
+
+    Masks remember, weakly, the parameters they were chosen for, so that :func:`secateur.hold` finds
+    them; masks read from a file know only names until :func:`apply` or :func:`bind` ties them to a model.
+
+    Raises:
+        BadTargetError: a value is not a bool tensor.
+
+    Example:
+        >>> import torch
+        >>> a = Masks({"w": torch.tensor([True, True, False, False])})
+        >>> b = Masks({"w": torch.tensor([True, False, True, False])})
+        >>> (a & b).count().kept, (a | b).count().kept, (~a)["w"].tolist()
+        (1, 3, [False, False, True, True])
+        >>> a.sparsity
+        0.5
+    """
+
+    def __init__(self, masks: Mapping[str, Tensor], targets: Mapping[str, Target] | None = None) -> None:
+        for name, mask in masks.items():
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+                raise BadTargetError(f"the mask of {name!r} must be a bool tensor, True = kept; got {kind}")
+        self._masks = MappingProxyType(dict(masks))
+        known = targets if targets is not None else getattr(masks, "targets", {})
+        self.targets: Mapping[str, Target] = MappingProxyType(dict(known))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._masks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __repr__(self) -> str:
+        count = self.count()
+        return f"Masks({len(self)} targets, {count.kept} of {count.total} weights kept)"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Masks):
+            return NotImplemented
+        return self.keys() == other.keys() and all(torch.equal(self[n], other[n]) for n in self)
+
+    __hash__ = None  # type: ignore[assignment]  # equal by content, and content may live on any device
+
+    def __and__(self, other: Masks) -> Masks:
+        """Keep what both keep; a target that only one of them names is as that one says."""
+        return self._combine(other, torch.logical_and)
+
+    def __or__(self, other: Masks) -> Masks:
+        """Keep what either keeps; a target that only one of them names is as that one says."""
+        return self._combine(other, torch.logical_or)
+
+    def __invert__(self) -> Masks:
+        """Keep exactly what was removed."""
+        return Masks({name: ~mask for name, mask in self.items()}, self.targets)
+
+    def _combine(self, other: Masks, operation: Callable[[Tensor, Tensor], Tensor]) -> Masks:
+        merged = {**self, **other}
+        for name in self.keys() & other.keys():
+            if self[name].shape != other[name].shape:
+                raise BadTargetError(
+                    f"masks of {name!r} differ in shape: {list(self[name].shape)}, {list(other[name].shape)}"
+                )
+            merged[name] = operation(self[name], other[name])
+        return Masks(merged, {**self.targets, **other.targets})
+
+    def count(self, name: str | None = None) -> Count:
+        """Return kept and total weights of one target, or of all."""
+        if name is not None:
+            return Count(int(self[name].sum()), self[name].numel())
+        parts = [self.count(each) for each in self]
+        return Count(sum(part.kept for part in parts), sum(part.total for part in parts))
+
+    @property
+    def sparsity(self) -> float:
+        """Removed over total weights of all targets, in [0, 1]."""
+        return self.count().sparsity
+
+    def to(self, device: torch.device | str) -> Masks:
+        """Return the same masks on another device."""
+        return Masks({name: mask.to(device) for name, mask in self.items()}, self.targets)
+
+    def save(self, path: str | Path) -> None:
+        """Write the masks as a safetensors file with one bit a weight, in one atomic step."""
+        shapes = {name: list(mask.shape) for name, mask in self.items()}
+        packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy())) for name, mask in self.items()}
+        write_tensors(path, packed, {"format": _FORMAT, "version": "1", "shapes": json.dumps(shapes)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Masks:
+        """Read masks written by :meth:`save`.
+
+        Raises:
+            CorruptFileError: the file is damaged, or is not a mask file.
+        """
+        packed, metadata = read_tensors(path)
+        if metadata.get("format") != _FORMAT or metadata.get("version") != "1":
+            raise CorruptFileError(f"{path} is not a mask file of version 1 (write one with Masks.save)")
+        try:
+            shapes = cast("dict[str, list[int]]", json.loads(metadata["shapes"]))
+            return cls({name: _unpack(bits, shapes[name]) for name, bits in packed.items()})
+        except (KeyError, ValueError, TypeError) as error:
+            raise CorruptFileError(f"{path} has shapes that do not fit its masks ({error})") from error
+
+
+def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
+    size = int(np.prod(shape, dtype=np.int64))
+    if bits.dtype != torch.uint8 or bits.numel() != (size + 7) // 8:
+        raise ValueError(f"{bits.numel()} bytes of {bits.dtype} for a mask of shape {shape}")
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool).reshape(shape))
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the user's module inside ``torch.compile`` and (Distributed)DataParallel wrappers.
+
+    Names then stay those of the plain model's ``state_dict`` whatever it is wrapped in.
+    """
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = cast(nn.Module, model._orig_mod)
+        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = cast(nn.Module, model.module)
+        else:
+            return model
+
+
+def parameters_of(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """Return the parameter each mask names, checked for shape.
+
+    Raises:
+        BadTargetError: a name is not a parameter of the model, or shapes differ.
+    """
+    # Aliases of tied parameters are names too: a mask may use either.
+    known = dict(unwrap(model).named_parameters(remove_duplicate=False))
+    for name, mask in masks.items():
+        if name not in known:
+            raise BadTargetError(f"the model has no parameter {name!r}; {near_matches(name, known)}")
+        if known[name].shape != mask.shape:
+            raise BadTargetError(
+                f"the mask of {name!r} has shape {list(mask.shape)}, the parameter {list(known[name].shape)}"
+            )
+    return {name: known[name] for name in masks}
+
+
+def bind(model: nn.Module, masks: Mapping[str, Tensor]) -> Masks:
+    """Return the same masks, tied to the parameters of ``model`` that they name, on their devices."""
+    layouts = getattr(masks, "targets", {})
+    parameters = parameters_of(model, masks)
+    targets = {n: Target(layouts.get(n, Target()).layout, weakref.ref(p)) for n, p in parameters.items()}
+    return Masks({name: masks[name].to(parameters[name].device) for name in masks}, targets)
+
+
+@torch.no_grad()
+def apply(model: nn.Module, masks: Mapping[str, Tensor]) -> Masks:
+    """Set every weight that the masks remove to zero, in place; return the masks tied to this model.
+
+    Parameters keep their identity, names and dtype; nothing else is stored on the model.
+
+    Args:
+        model: the network; wrappers of ``torch.compile`` and DDP are looked through.
+        masks: bool tensors by ``state_dict`` name, shaped like the parameters.
+
+    Raises:
+        BadTargetError: a name is not a parameter of the model, or shapes differ.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> _ = apply(layer, {"weight": torch.tensor([[True, False]])})
+        >>> layer.weight[0, 1].item()
+        0.0
+    """
+    bound = bind(model, masks)
+    for name, parameter in parameters_of(model, bound).items():
+        # masked_fill, not multiplication: a pruned infinity or NaN must become 0 too.
+        parameter.masked_fill_(~bound[name], 0.0)
+    return bound

@@ -1,0 +1,1 @@
+"""Keep a model sparse while anyone's loop trains it."""
