@@ -33,7 +33,8 @@ def gradient(weights: Mapping[str, Tensor], stats: Gradients) -> Scores:
 
     Example:
         >>> import torch
-        >>> stats = Gradients(mean={"w": torch.tensor([0.0, 1.0])}, mean_product={"w": torch.tensor([2.0, 3.0])}, batches=2)
+        >>> products = {"w": torch.tensor([2.0, 3.0])}
+        >>> stats = Gradients(mean={}, mean_product=products, batches=2)
         >>> gradient({"w": torch.ones(2)}, stats)["w"]
         tensor([2., 3.])
     """

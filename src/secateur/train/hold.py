@@ -1,0 +1,164 @@
+"""Keep pruned weights, their gradients and their optimizer state at zero while anyone's loop trains.
+
+The gradient is masked as soon as it is accumulated. An optimizer that works weight by weight then leaves a zero
+weight with zero state at zero by its own arithmetic, so nothing has to be rewritten after the step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from types import TracebackType
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from secateur.masks import Masks, bind
+from secateur.vocabulary import BadTargetError
+
+__all__ = ["Hold", "hold"]
+
+# Their update of a weight is 0 when weight, gradient and state are 0. Exact types: a subclass may do anything.
+_ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adamax,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.RMSprop,
+)
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def hold(optimizer: Optimizer, masks: Mapping[str, Tensor], model: nn.Module | None = None) -> Hold:
+    """Hold masked weights at exactly zero from now on, until the returned :class:`Hold` is released.
+
+    Zeroes the weights and the optimizer's state of them at once. Names, ``state_dict`` keys, ``deepcopy``,
+    ``torch.compile``, AMP and gradient accumulation are not affected. With optimizers known to work weight by
+    weight (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop) the only cost is one pass over
+    each gradient; with any other the weights and state are also zeroed after each step.
+
+    Args:
+        optimizer: the optimizer that trains the masked weights.
+        masks: masks made by ``prune``, ``select`` or ``apply`` on a live model, or any others with ``model``.
+        model: needed only when the masks do not know their parameters, as after ``Masks.load``.
+
+    Raises:
+        BadTargetError: the masks are not tied to a model and none is given, or do not fit it.
+        TypeError: the optimizer is not a ``torch.optim.Optimizer``.
+
+    Example:
+        >>> import secateur as sc
+        >>> net = nn.Linear(4, 1)
+        >>> optimizer = torch.optim.Adam(net.parameters())
+        >>> with sc.hold(optimizer, sc.prune(net, sparsity=0.5)):
+        ...     net(torch.randn(8, 4)).sum().backward()
+        ...     optimizer.step()
+        >>> int((net.weight == 0).sum())
+        2
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"{type(optimizer).__module__}.{type(optimizer).__name__} is not a torch.optim.Optimizer, so its state "
+            "cannot be held at zero; wrap it in a subclass of torch.optim.Optimizer"
+        )
+    return Hold(optimizer, masks if model is None else bind(model, masks))
+
+
+class Hold:
+    """Active masks on an optimizer's parameters; a context manager that is active from its creation."""
+
+    def __init__(self, optimizer: Optimizer, masks: Mapping[str, Tensor]) -> None:
+        self._optimizer = optimizer
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._after_step: list[nn.Parameter] = []
+        self._kept_bits: dict[nn.Parameter, Tensor] = {}
+        self.masks = Masks({})
+        self.update(masks)
+
+    def update(self, masks: Mapping[str, Tensor]) -> None:
+        """Replace the masks; newly masked weights and their state become zero at once."""
+        parameters = _live_parameters(masks)
+        self.release()
+        self.masks = masks if isinstance(masks, Masks) else Masks(masks)
+        for name, parameter in parameters.items():
+            self._kept_bits[parameter] = _kept_bits(masks[name])
+            self._zero(parameter)
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_post_accumulate_grad_hook(self._mask_gradient))
+            if not parameter.requires_grad or type(self._optimizer) not in _ELEMENTWISE:
+                # A frozen parameter may be thawed while it is held, and would have no gradient hook.
+                self._after_step.append(parameter)
+        if self._after_step:
+            self._handles.append(self._optimizer.register_step_post_hook(self._zero_after_step))
+
+    def release(self) -> None:
+        """Take all hooks away; the weights stay as they are."""
+        while self._handles:
+            self._handles.pop().remove()
+        self._after_step.clear()
+        self._kept_bits.clear()
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _mask_gradient(self, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if gradient is not None:
+            _clear(gradient, self._kept_bits[cast(nn.Parameter, parameter)])
+
+    def _zero_after_step(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
+        for parameter in self._after_step:
+            self._zero(parameter)
+
+    @torch.no_grad()
+    def _zero(self, parameter: nn.Parameter) -> None:
+        state = self._optimizer.state.get(parameter, {})
+        gradient = [] if parameter.grad is None else [parameter.grad]
+        for tensor in itertools.chain([parameter.data], gradient, state.values()):
+            if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                _clear(tensor, self._kept_bits[parameter])
+
+
+def _live_parameters(masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    targets = getattr(masks, "targets", {})
+    parameters = {}
+    for name in masks:
+        reference = targets[name].parameter if name in targets else None
+        parameter = reference() if reference is not None else None
+        if parameter is None:
+            raise BadTargetError(f"the mask of {name!r} is not tied to a live model; pass hold(..., model=model)")
+        if parameter.shape != masks[name].shape:
+            raise BadTargetError(
+                f"the mask of {name!r} has shape {list(masks[name].shape)}, the parameter {list(parameter.shape)}"
+            )
+        parameters[name] = cast(nn.Parameter, parameter)
+    return parameters
+
+
+def _kept_bits(mask: Tensor) -> Tensor:
+    """Return a mask as int8 with all bits set (-1) where kept, none where removed."""
+    return mask.to(torch.int8).neg_()
+
+
+@torch.no_grad()
+def _clear(tensor: Tensor, kept_bits: Tensor) -> None:
+    """Set the removed elements of a tensor to zero.
+
+    A bitwise AND is some four times faster than ``masked_fill_`` on CPU and, unlike multiplication by the mask, turns
+    infinities and NaN into zero as well.
+    """
+    if tensor.is_sparse or not tensor.is_floating_point():
+        tensor.mul_(kept_bits.abs()) if tensor.is_sparse else tensor.masked_fill_(kept_bits == 0, 0)
+        return
+    tensor.view(_INTEGERS[tensor.element_size()]).bitwise_and_(kept_bits)

@@ -1,0 +1,312 @@
+"""Schedules: pure functions from optimizer step to sparsity.
+
+Every schedule is a frozen dataclass. Called with a step (0 = before the first update) it returns the sparsity in
+force, a step function that changes only at the steps for which ``due`` is true.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from secateur.vocabulary import SelectionError
+
+__all__ = [
+    "ConstantSchedule",
+    "CosineSchedule",
+    "ExponentialSchedule",
+    "LinearSchedule",
+    "OneShotSchedule",
+    "PolynomialSchedule",
+    "RoundsSchedule",
+    "Schedule",
+    "geometric_rounds",
+]
+
+
+class Schedule(Protocol):
+    """What the Pruner needs of a schedule."""
+
+    @property
+    def final_sparsity(self) -> float:
+        """The sparsity at the end."""
+
+    @property
+    def end_step(self) -> int:
+        """The step at which the final sparsity is reached."""
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``, in [0, 1]."""
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn anew at ``step``."""
+
+
+def _check(final: float, initial: float, begin: int, end: int, frequency: int) -> None:
+    for name, value in (("initial_sparsity", initial), ("final_sparsity", final)):
+        if not 0 <= value <= 1:
+            raise SelectionError(f"{name} is a share between 0 and 1, got {value}")
+    if not 0 <= begin <= end:
+        raise SelectionError(f"a schedule needs 0 <= begin_step <= end_step, got {begin} and {end}")
+    if frequency < 1:
+        raise SelectionError(f"frequency is a number of steps of at least 1, got {frequency}")
+
+
+def _due(step: int, begin: int, end: int, frequency: int) -> bool:
+    # The end is always due: the final sparsity is reached whatever the frequency.
+    return begin <= step <= end and ((step - begin) % frequency == 0 or step == end)
+
+
+def _ramp(step: int, span: tuple[int, int, int], initial: float, value: Callable[[float], float]) -> float:
+    """Return ``value`` of the progress at the last due step; 0 before the begin."""
+    begin, end, frequency = span
+    if step < begin:
+        return 0.0
+    if step >= end:
+        return value(1.0)
+    last = begin + (step - begin) // frequency * frequency
+    return value((last - begin) / (end - begin)) if last > begin else initial
+
+
+@dataclass(frozen=True)
+class OneShotSchedule:
+    """The whole sparsity at one step.
+
+    Example:
+        >>> schedule = OneShotSchedule(0.9, step=10)
+        >>> schedule(9), schedule(10)
+        (0.0, 0.9)
+    """
+
+    final_sparsity: float
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.final_sparsity, 0.0, self.step, self.step, 1)
+
+    @property
+    def end_step(self) -> int:
+        """The one step."""
+        return self.step
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        return self.final_sparsity if step >= self.step else 0.0
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return step == self.step
+
+
+@dataclass(frozen=True)
+class ConstantSchedule:
+    """One sparsity from ``begin_step``, masks redrawn every ``frequency`` steps until ``end_step``.
+
+    Redrawing changes masks only with regrowth. The parameters are those of tfmot's ConstantSparsity.
+
+    Example:
+        >>> ConstantSchedule(0.5, begin_step=100)(100)
+        0.5
+    """
+
+    final_sparsity: float
+    begin_step: int = 0
+    end_step: int = 0
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end_step", max(self.begin_step, self.end_step))
+        _check(self.final_sparsity, 0.0, self.begin_step, self.end_step, self.frequency)
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        return self.final_sparsity if step >= self.begin_step else 0.0
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return _due(step, self.begin_step, self.end_step, self.frequency)
+
+
+@dataclass(frozen=True)
+class PolynomialSchedule:
+    """From initial to final sparsity along ``1 - (1 - t) ** power``: fast at first, slow at the end.
+
+    Source: Zhu and Gupta 2017, "To prune, or not to prune" (arXiv 1710.01878), eq. 1; the parameters are those of
+    tfmot's PolynomialDecay.
+
+    Example:
+        >>> schedule = PolynomialSchedule(0.5, 0.8, begin_step=0, end_step=400, frequency=100)
+        >>> [round(schedule(step), 4) for step in (0, 99, 100, 200, 400, 999)]
+        [0.5, 0.5, 0.6734, 0.7625, 0.8, 0.8]
+    """
+
+    initial_sparsity: float
+    final_sparsity: float
+    begin_step: int
+    end_step: int
+    power: float = 3
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        first, last = self.initial_sparsity, self.final_sparsity
+        span = (self.begin_step, self.end_step, self.frequency)
+        return _ramp(step, span, first, lambda t: last + (first - last) * (1 - t) ** self.power)
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return _due(step, self.begin_step, self.end_step, self.frequency)
+
+
+@dataclass(frozen=True)
+class LinearSchedule:
+    """From initial to final sparsity in a straight line.
+
+    Example:
+        >>> LinearSchedule(0.0, 0.8, begin_step=0, end_step=4, frequency=1)(2)
+        0.4
+    """
+
+    initial_sparsity: float
+    final_sparsity: float
+    begin_step: int
+    end_step: int
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        first, last = self.initial_sparsity, self.final_sparsity
+        return _ramp(
+            step, (self.begin_step, self.end_step, self.frequency), first, lambda t: first + (last - first) * t
+        )
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return _due(step, self.begin_step, self.end_step, self.frequency)
+
+
+@dataclass(frozen=True)
+class CosineSchedule:
+    """From initial to final sparsity along half a cosine: slow, fast, slow.
+
+    Example:
+        >>> round(CosineSchedule(0.0, 0.8, begin_step=0, end_step=4, frequency=1)(2), 6)
+        0.4
+    """
+
+    initial_sparsity: float
+    final_sparsity: float
+    begin_step: int
+    end_step: int
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        first, last = self.initial_sparsity, self.final_sparsity
+        span = (self.begin_step, self.end_step, self.frequency)
+        return _ramp(step, span, first, lambda t: last + (first - last) * (1 + math.cos(math.pi * t)) / 2)
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return _due(step, self.begin_step, self.end_step, self.frequency)
+
+
+@dataclass(frozen=True)
+class ExponentialSchedule:
+    """Density falls by the same factor at every update, from ``1 - initial`` to ``1 - final``.
+
+    Raises:
+        SelectionError: a sparsity of 1, whose density no factor reaches.
+
+    Example:
+        >>> round(ExponentialSchedule(0.0, 0.99, begin_step=0, end_step=2, frequency=1)(1), 6)
+        0.9
+    """
+
+    initial_sparsity: float
+    final_sparsity: float
+    begin_step: int
+    end_step: int
+    frequency: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
+        if max(self.initial_sparsity, self.final_sparsity) >= 1:
+            raise SelectionError("an exponential schedule never reaches sparsity 1; end below it")
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        first, last = 1 - self.initial_sparsity, 1 - self.final_sparsity
+        span = (self.begin_step, self.end_step, self.frequency)
+        exact = self.final_sparsity  # 1 - (1 - s) need not be s in floating point
+        return _ramp(step, span, self.initial_sparsity, lambda t: exact if t == 1 else 1 - first * (last / first) ** t)
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return _due(step, self.begin_step, self.end_step, self.frequency)
+
+
+@dataclass(frozen=True)
+class RoundsSchedule:
+    """Iterative pruning: ``rounds`` prune-retrain cycles of ``steps_per_round`` steps, each removing the same share.
+
+    Source: Frankle and Carbin 2019, "The Lottery Ticket Hypothesis" (arXiv 1803.03635), section 1.
+
+    Example:
+        >>> schedule = RoundsSchedule(0.75, rounds=2, steps_per_round=100)
+        >>> schedule(0), schedule(99), schedule(100)
+        (0.5, 0.5, 0.75)
+    """
+
+    final_sparsity: float
+    rounds: int
+    steps_per_round: int
+    begin_step: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.final_sparsity, 0.0, self.begin_step, self.begin_step, self.steps_per_round)
+        geometric_rounds(self.final_sparsity, self.rounds)
+
+    @property
+    def end_step(self) -> int:
+        """The step of the last cut."""
+        return self.begin_step + (self.rounds - 1) * self.steps_per_round
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        if step < self.begin_step:
+            return 0.0
+        done = min(self.rounds - 1, (step - self.begin_step) // self.steps_per_round)
+        return geometric_rounds(self.final_sparsity, self.rounds)[done]
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return _due(step, self.begin_step, self.end_step, self.steps_per_round)
+
+
+def geometric_rounds(final_sparsity: float, rounds: int) -> list[float]:
+    """Return the sparsity after each round when every round removes the same share of what is left.
+
+    Raises:
+        SelectionError: fewer than 1 round, or a final sparsity outside [0, 1).
+
+    Example:
+        >>> [round(s, 3) for s in geometric_rounds(0.9, 3)]
+        [0.536, 0.785, 0.9]
+    """
+    if rounds < 1:
+        raise SelectionError(f"rounds is a number of at least 1, got {rounds}")
+    if not 0 <= final_sparsity < 1:
+        raise SelectionError(f"a share of what is left never reaches sparsity {final_sparsity}; give one in [0, 1)")
+    return [*(1 - (1 - final_sparsity) ** (i / rounds) for i in range(1, rounds)), final_sparsity]
