@@ -75,8 +75,15 @@ def read_json(path: str | Path) -> object:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and string metadata as a safetensors file in one step."""
-    contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    write_bytes(path, save_bytes(contiguous, metadata=dict(metadata)))
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        flat = tensor.detach().contiguous().cpu()
+        # safetensors has no views: a tied tensor is written under each of its names.
+        storage = flat.untyped_storage().data_ptr()
+        own[name] = flat.clone() if storage in seen else flat
+        seen.add(storage)
+    write_bytes(path, save_bytes(own, metadata=dict(metadata)))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

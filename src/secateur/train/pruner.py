@@ -63,7 +63,7 @@ class Pruner:
         regrow: bool | Regrow = False,
     ) -> None:
         self._model = model
-        self._schedule = schedule
+        self.schedule = schedule
         self._choice = choice
         found = prunable(model) if weights is None else NamedTensors(weights)
         self._parameters = parameters_of(model, found)
@@ -86,10 +86,10 @@ class Pruner:
 
         Warns (:class:`UnfinishedWarning`) when the schedule had not reached its final sparsity.
         """
-        if self.step_count < self._schedule.end_step:
+        if self.step_count < self.schedule.end_step:
             warnings.warn(
-                f"finalized at step {self.step_count}, before the schedule's end at {self._schedule.end_step}: "
-                f"sparsity {self.sparsity:.4f} instead of {self._schedule.final_sparsity:g}",
+                f"finalized at step {self.step_count}, before the schedule's end at {self.schedule.end_step}: "
+                f"sparsity {self.sparsity:.4f} instead of {self.schedule.final_sparsity:g}",
                 UnfinishedWarning,
                 stacklevel=2,
             )
@@ -139,9 +139,9 @@ class Pruner:
         self._hold.update(self.masks)
 
     def _advance(self) -> None:
-        asked = self._schedule(self.step_count)
+        asked = self.schedule(self.step_count)
         # Without regrowth, masks at an unchanged sparsity would come out the same.
-        if not self._schedule.due(self.step_count) or (asked == self.sparsity and self._shadow is None):
+        if not self.schedule.due(self.step_count) or (asked == self.sparsity and self._shadow is None):
             return
         current = self._parameters if self._shadow is None else self._shadow.full()
         within = None if self._shadow is not None else self.masks

@@ -1,0 +1,254 @@
+"""The command line: run, sweep, report, inspect, methods. Bad input is one clear line and a non-zero exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from secateur.lab.data import LabError, MissingDataError
+from secateur.lab.settings import Settings, read_settings
+from secateur.vocabulary import SecateurError
+
+__all__ = ["main", "run_command"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Share(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases
+    """A sparsity: a fraction, never percent."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            hint = f"; write {float(value[:-1]) / 100:g}" if str(value).rstrip("%").isdigit() and "%" in value else ""
+            self.fail(f"sparsity is a share between 0 and 1 (0.9 removes nine weights in ten), got {value!r}{hint}")
+        return share
+
+
+SHARE = _Share()
+
+
+class _Commands(click.Group):
+    """A group that suggests the nearest command."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(self.list_commands(ctx))}"
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="secateur")
+def main() -> None:
+    """Prune neural networks and prove what the pruning bought.
+
+    \b
+    Examples:
+      secateur run                                  digits, gradual pruning to sparsity 0.9
+      secateur run --data mnist --data-dir data --sparsity 0.95
+      secateur sweep --methods gradual,random --sparsities 0.8,0.9,0.95 --seeds 0,1,2
+    """
+
+
+def _settings_flags(*leave_out: str) -> Callable[[Function], Function]:
+    """Add a flag for every setting; one not given is None, so that a config file can fill it."""
+
+    def add(function: Function) -> Function:
+        for each in reversed(dataclasses.fields(Settings)):
+            if each.name not in leave_out:
+                kind = SHARE if each.name in ("sparsity", "initial_sparsity") else type(each.default)
+                text = f"{each.metadata['help']}  [default: {each.default}]"
+                function = click.option(f"--{each.name.replace('_', '-')}", type=kind, default=None, help=text)(
+                    function
+                )
+        return function
+
+    return add
+
+
+def _common_flags(function: Function) -> Function:
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("--config", type=path, help="Settings from a TOML file; flags given here win."),
+        click.option("--out", type=path, help="Folder for everything that is written."),
+        click.option("--data-dir", type=path, help="Folder with data sets  [default: $SECATEUR_DATA, else download]"),
+    ):
+        function = option(function)
+    return function
+
+
+def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
+    values = read_settings(config) if config else {}
+    return Settings(**(values | {name: value for name, value in flags.items() if value is not None}))
+
+
+@main.command()
+@_common_flags
+@_settings_flags()
+@click.option("--again", is_flag=True, help="Throw away what the folder holds and start over.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def run(config: Path | None, out: Path | None, data_dir: Path | None, again: bool, quiet: bool, **flags: Any) -> None:
+    """Train, prune, retrain, measure and report.
+
+    Started again with the same flags, a run that was stopped goes on, and a finished one only prints its result.
+
+    \b
+    Examples:
+      secateur run
+      secateur run --data mnist --method gradual --sparsity 0.9 --epochs 10 --prune-epochs 10
+      secateur run --model mypackage.nets:make --data mypackage.data:load --method one-shot
+      secateur run --config runs/digits-lenet-300-100-gradual-s0.9-seed0/config.toml --out again
+    """
+    from secateur.lab import report, runs, show
+
+    settings = _settings(config, flags)
+    folder = out or Path("runs") / f"{_plain(settings.data)}-{_plain(settings.model)}-{_cell(settings)}"
+    options = runs.Options(data_dir, again, events=True, bar=not quiet and sys.stderr.isatty())
+    result = runs.run(settings, folder, options)
+    page = report.build(folder)
+    show.run_summary(result)
+    click.echo(f"report: {page}")
+
+
+@main.command()
+@_common_flags
+@_settings_flags("method", "sparsity", "seed")
+@click.option("--methods", default="gradual,one-shot,one-shot-layerwise,random", show_default=True, help="By commas.")
+@click.option("--sparsities", default="0.5,0.8,0.9,0.95,0.98", show_default=True, help="By commas.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="By commas.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes at a time.")
+def sweep(config: Path | None, out: Path | None, data_dir: Path | None, jobs: int, **flags: Any) -> None:
+    """Run methods x sparsities x seeds and show the Pareto frontier.
+
+    Cells that are finished are not run again; a sweep may be stopped, continued and extended.
+
+    \b
+    Examples:
+      secateur sweep --jobs 2
+      secateur sweep --data mnist --methods gradual,random --sparsities 0.9,0.95 --seeds 0,1,2 --out sweeps/mnist
+    """
+    from secateur.lab import report, runs, show, sweeps
+
+    grid = sweeps.Grid(
+        tuple(_words(flags.pop("methods"))),
+        tuple(SHARE.convert(word, None, None) for word in _words(flags.pop("sparsities"))),
+        tuple(_whole(word) for word in _words(flags.pop("seeds"))),
+    )
+    settings = _settings(config, flags)
+    folder = out or Path("sweeps") / f"{_plain(settings.data)}-{_plain(settings.model)}"
+    result = sweeps.sweep(settings, grid, folder, runs.Options(data_dir), jobs, click.echo)
+    page = report.build(folder) if result["cells"] else None
+    show.sweep_summary(result)
+    if page:
+        click.echo(f"report: {page}")
+    if result["failed"]:
+        raise SecateurError(f"{len(result['failed'])} cells failed; the same command tries them again")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Build the HTML report of a run or sweep folder anew.
+
+    \b
+    Example:
+      secateur report runs/digits-lenet-300-100-gradual-s0.9-seed0
+    """
+    from secateur.lab import report as pages
+
+    click.echo(f"report: {pages.build(folder)}")
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def inspect(path: Path) -> None:
+    """Show what is in a safetensors file, a mask file or a run folder: sparsity by tensor, bytes.
+
+    \b
+    Examples:
+      secateur inspect runs/digits-lenet-300-100-gradual-s0.9-seed0
+      secateur inspect model.safetensors
+    """
+    from secateur.lab import show
+
+    show.inspect(path)
+
+
+@main.command()
+def methods() -> None:
+    """List the pruning methods, a line each.
+
+    \b
+    Example:
+      secateur methods
+    """
+    from secateur.lab.methods import TABLE, summary
+
+    for name in TABLE:
+        click.echo(f"{name:<20} {summary(name)}")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _whole(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise LabError(f"seeds are whole numbers by commas, got {word!r}") from None
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in name)
+
+
+def _cell(settings: Settings) -> str:
+    from secateur.lab.sweeps import cell_name
+
+    return cell_name(settings)
+
+
+def run_command(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; every failure is one line on standard error and an exit code.
+
+    2 for usage, 1 for failure, 130 for Ctrl-C.
+    """
+    try:
+        main.main(args=arguments, prog_name="secateur", standalone_mode=False)
+    except click.exceptions.Abort:
+        words = shlex.join(["secateur", *(sys.argv[1:] if arguments is None else arguments)])
+        _fail(f"stopped; nothing finished is lost. Go on with: {words}", 130)
+    except click.ClickException as error:
+        where = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
+        _fail(error.format_message() + where, error.exit_code)
+    except LabError as error:
+        _fail(str(error), 1 if isinstance(error, MissingDataError) else 2)
+    except SecateurError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
+    sys.exit(0)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    click.echo("secateur: " + " ".join(text.split()), err=True)
+    sys.exit(code)

@@ -1,0 +1,23 @@
+"""Iterative prune-retrain (Han et al. 2015, arXiv 1506.02626; rounds as in Frankle and Carbin 2019, 1803.03635)."""
+
+from __future__ import annotations
+
+import secateur as sc
+from secateur.lab.bench import Bench, Pruning
+from secateur.lab.data.lookup import LabError
+
+__all__ = ["iterative"]
+
+
+def iterative(bench: Bench) -> None:
+    """Prune the same share of what is left in every round and retrain in between; no weight is rewound."""
+    settings = bench.settings
+    if settings.sparsity == 1:
+        raise LabError("iterative pruning takes a share of what is left, so it never reaches sparsity 1; use less")
+    if settings.prune_epochs == 0:
+        raise LabError("iterative pruning retrains between rounds; give --prune-epochs of at least 1")
+    each = bench.steps(settings.prune_epochs) // settings.rounds
+    if each == 0:
+        raise LabError(f"{settings.rounds} rounds do not fit into {bench.steps(settings.prune_epochs)} steps")
+    schedule = sc.RoundsSchedule(settings.sparsity, settings.rounds, each)
+    bench.phase("prune", settings.prune_epochs, Pruning(schedule, cycles=settings.rounds))

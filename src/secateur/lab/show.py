@@ -1,0 +1,111 @@
+"""Tables for the terminal: the end of a run, the end of a sweep, what is in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import secateur as sc
+from secateur.files import read_json, read_tensors
+from secateur.lab.data import LabError
+from secateur.vocabulary import MissingExtraError
+
+__all__ = ["inspect", "run_summary", "sweep_summary"]
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError as error:
+        raise MissingExtraError("tables need rich: pip install 'secateur[lab]'") from error
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+_FIGURES = {
+    "target weights kept": ("targets", "kept"),
+    "sparsity of targets": ("targets", "sparsity"),
+    "sparsity of all parameters": ("parameters", "sparsity"),
+    "multiply-adds with a kept weight": ("macs", "effective"),
+    "bytes": ("bytes", "dense"),
+    "bytes, gzipped": ("bytes", "gzipped"),
+    "latency, ms (median)": ("latency", "median_ms"),
+}
+
+
+def _figure(report: dict[str, Any], group: str, key: str) -> str:
+    value = (report[group] or {}).get(key)
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def run_summary(result: dict[str, Any]) -> None:
+    """Print what a run came to: accuracy, weights, bytes and latency, dense beside pruned."""
+    accuracy, dense, pruned = result["accuracy"], result["measure"]["dense"], result["measure"]["pruned"]
+    longer = accuracy.get("dense_longer")
+    rows = [["test accuracy", f"{accuracy['dense']['test']:.4f}", f"{accuracy['pruned']['test']:.4f}"]]
+    if longer:
+        rows.append(["test accuracy, trained as long", f"{longer['test']:.4f}", f"{accuracy['pruned']['test']:.4f}"])
+    rows += [[label, _figure(dense, *keys), _figure(pruned, *keys)] for label, keys in _FIGURES.items()]
+    _table(result["name"], ["", "dense", "pruned"], rows)
+    for warning in result["warnings"]:
+        print(f"warning: {warning}")  # noqa: T201
+
+
+def sweep_summary(result: dict[str, Any]) -> None:
+    """Print mean and spread for every method and sparsity; frontier rows are starred."""
+    best = {(row["method"], row["sparsity"]) for row in result["frontier"]}
+    rows = [
+        [
+            row["method"] + (" *" if (row["method"], row["sparsity"]) in best else ""),
+            f"{row['achieved']:.4f}",
+            f"{row['mean']:.4f}",
+            f"{row['std']:.4f}",
+            f"{row['reference_mean']:.4f}",
+            str(row["runs"]),
+        ]
+        for row in result["summary"]
+    ]
+    _table("test accuracy (* on the Pareto frontier)", ["method", "sparsity", "mean", "sd", "dense", "seeds"], rows)
+
+
+def inspect(path: Path) -> None:
+    """Print sparsity by tensor of a safetensors file, a mask file or a run folder.
+
+    Raises:
+        LabError: there is nothing to inspect at ``path``.
+        CorruptFileError: the file is damaged.
+    """
+    if path.is_dir():
+        if not (path / "result.json").exists():
+            raise LabError(f"{path} holds no finished run (no result.json in it)")
+        result = read_json(path / "result.json")
+        assert isinstance(result, dict)
+        print(sc.Report.from_json(result["measure"]["pruned"]))  # noqa: T201
+        return
+    if not path.exists():
+        raise LabError(f"there is no file or folder {path}")
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") == "secateur-masks":
+        masks = sc.Masks.load(path)
+        counts = {name: (masks.count(name).kept, mask) for name, mask in masks.items()}
+    else:
+        counts = {name: (int((tensor != 0).sum()), tensor) for name, tensor in tensors.items()}
+    rows = [_row(name, kept, tensor) for name, (kept, tensor) in counts.items()]
+    kept, total = sum(kept for kept, _ in counts.values()), sum(t.numel() for _, t in counts.values())
+    rows.append(["all", "", f"{kept:,}", f"{total:,}", f"{1 - kept / total if total else 0:.4f}"])
+    _table(f"{path.name}, {path.stat().st_size:,} bytes", ["tensor", "shape", "kept", "weights", "sparsity"], rows)
+
+
+def _row(name: str, kept: int, tensor: Tensor) -> list[str]:
+    total = tensor.numel()
+    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    return [name, shape, f"{kept:,}", f"{total:,}", f"{1 - kept / total if total else 0:.4f}"]

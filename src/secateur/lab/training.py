@@ -1,0 +1,105 @@
+"""The one training loop: an epoch over tensors, a learning-rate curve, an evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from secateur.lab.data import Split, batches
+from secateur.lab.settings import Settings
+from secateur.vocabulary import SecateurError
+
+__all__ = ["DivergedError", "Score", "evaluate", "learning_rate", "make_optimizer", "train_epoch"]
+
+
+class DivergedError(SecateurError, ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss and accuracy (in [0, 1]) over a number of images."""
+
+    loss: float
+    accuracy: float
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
+    """Return the fused optimizer that the settings name."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=True)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=rate, weight_decay=decay, fused=True)
+
+
+def learning_rate(peak: float, step: int, steps: int, cycles: int = 1) -> float:
+    """Return the rate at ``step`` of ``steps``: linear warm-up over 5 %, then half a cosine to 1 % of the peak.
+
+    Example:
+        >>> [round(learning_rate(1.0, step, 100), 3) for step in (0, 5, 100)]
+        [0.2, 1.0, 0.01]
+    """
+    length = max(1, math.ceil(steps / cycles))
+    step = step % length if step < steps else length
+    warm = max(1, round(0.05 * length))
+    if step < warm:
+        return peak * (step + 1) / warm
+    progress = (step - warm) / max(1, length - warm)
+    return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: Optimizer,
+    data: Iterable[tuple[Tensor, Tensor]],
+    before_step: Callable[[int], None],
+    after_step: Callable[[], None],
+) -> Score:
+    """Train for one epoch; return the running loss and accuracy of its batches.
+
+    Args:
+        model: gives logits of shape (B, classes).
+        optimizer: steps once a batch.
+        data: pairs of images and labels.
+        before_step: called with the batch's index before its step (sets the learning rate).
+        after_step: called after each step (advances a pruner, a progress bar).
+
+    Raises:
+        DivergedError: the loss is not finite.
+    """
+    model.train()
+    seen, loss_sum, correct = 0, torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    for index, (images, labels) in enumerate(data):
+        before_step(index)
+        logits = model(images)
+        loss = functional.cross_entropy(logits, labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        after_step()
+        seen += len(labels)
+        loss_sum += loss.detach() * len(labels)
+        correct += (logits.detach().argmax(1) == labels).sum()
+    if not math.isfinite(float(loss_sum)):
+        raise DivergedError("the training loss is not finite; lower --learning-rate")
+    return Score(float(loss_sum) / max(1, seen), int(correct) / max(1, seen))
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, split: Split, size: int = 1000) -> Score:
+    """Return mean loss and accuracy of a model in eval mode over a split."""
+    model.eval()
+    loss, correct = 0.0, 0
+    for images, labels in batches(split, size):
+        logits = model(images)
+        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        correct += int((logits.argmax(1) == labels).sum())
+    return Score(loss / max(1, len(split)), correct / max(1, len(split)))

@@ -1,0 +1,163 @@
+"""What a model costs to keep and to run: bytes, milliseconds, peak memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from secateur.measure.report import Bytes, Latency
+from secateur.vocabulary import SelectionError
+
+__all__ = ["Timing", "latency", "peak_memory", "size_in_bytes"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How to time: calls before, calls counted, CPU threads (None = as they are).
+
+    Raises:
+        SelectionError: a number below 1 (below 0 for ``warmup``).
+
+    Example:
+        >>> Timing(repeats=100)
+        Timing(warmup=10, repeats=100, threads=None)
+    """
+
+    warmup: int = 10
+    repeats: int = 50
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0 or self.repeats < 1 or (self.threads is not None and self.threads < 1):
+            raise SelectionError(f"{self} needs warmup >= 0, repeats >= 1, threads >= 1")
+
+
+def size_in_bytes(model: nn.Module) -> Bytes:
+    """Return the size of the ``state_dict`` as a safetensors file, tied tensors once, plain and gzipped.
+
+    Example:
+        >>> size_in_bytes(nn.Linear(100, 10, bias=False)).dense > 4000
+        True
+    """
+    seen: set[tuple[int, int]] = set()
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tensor.numel())
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    data = save(tensors)
+    return Bytes(len(data), len(gzip.compress(data, compresslevel=6, mtime=0)))
+
+
+def latency(function: Callable[[], object], timing: Timing = Timing(), batch: int = 1) -> Latency:
+    """Time a call: median and 10th to 90th percentile in milliseconds.
+
+    Args:
+        function: called without arguments; on CUDA the device is synchronised around each call.
+        timing: warm-up, repeats, threads; the thread count is put back afterwards.
+        batch: examples a call handles, for the record only.
+
+    Example:
+        >>> latency(lambda: sum(range(100)), Timing(warmup=1, repeats=5)).repeats
+        5
+    """
+    with _threads(timing.threads):
+        for _ in range(timing.warmup):
+            function()
+        times = sorted(_once(function) for _ in range(timing.repeats))
+        threads = torch.get_num_threads()
+    low, high = times[len(times) // 10], times[-1 - len(times) // 10]
+    return Latency(statistics.median(times), low, high, timing.warmup, timing.repeats, threads, batch)
+
+
+def _once(function: Callable[[], object]) -> float:
+    _synchronise()
+    start = time.perf_counter_ns()
+    function()
+    _synchronise()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_memory(model: nn.Module, example: tuple[Any, ...]) -> int:
+    """Return the most bytes alive at once in a forward pass: parameters, buffers, inputs and activations.
+
+    On CUDA this is the allocator's own peak; on CPU every tensor an operator returns is counted while it lives, which
+    leaves out what kernels allocate for themselves.
+
+    Example:
+        >>> peak_memory(nn.Linear(10, 5, bias=False), (torch.zeros(1, 10),))
+        260
+    """
+    first = next((p for p in model.parameters()), None)
+    if first is not None and first.is_cuda:
+        torch.cuda.reset_peak_memory_stats(first.device)
+        with torch.inference_mode():
+            model(*example)
+        return torch.cuda.max_memory_allocated(first.device)
+    tracker = _Tracker()
+    for tensor in [*model.parameters(), *model.buffers(), *tree_leaves(example)]:
+        tracker.see(tensor)
+    with torch.inference_mode(), tracker:
+        model(*example)
+    return tracker.peak
+
+
+class _Tracker(TorchDispatchMode):
+    """Counts the bytes of storages from the operator that returns them until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            self.see(leaf)
+        return result
+
+    def see(self, value: Any) -> None:
+        """Count a tensor's storage unless it is counted already."""
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            return
+        storage = value.untyped_storage()
+        if storage._cdata in self._known:
+            return
+        self._known.add(storage._cdata)
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
