@@ -19,7 +19,7 @@ from secateur.lab.runs import Options
 from secateur.lab.settings import Settings
 from secateur.lab.sweeps import Grid, sweep
 
-LENET = Settings(data="mnist", epochs=10, prune_epochs=20, batch_size=128)
+LENET = Settings(data="mnist", epochs=10, prune_epochs=20, batch_size=128, learning_rate=0.001)
 NO_RETRAINING = dataclasses.replace(LENET, epochs=30, prune_epochs=0)
 TUTORIAL = Settings(
     data="mnist",
