@@ -1,0 +1,62 @@
+"""What the documents show is run: README and guide code, examples, links and named files."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md", *sorted((ROOT / "docs" / "methods").glob("*.md"))]
+
+
+def blocks(page: Path) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")], ids=str)
+def test_the_python_of_a_page_runs_in_one_piece(page: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", blocks(page)], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pruning_takes_fewer_than_ten_lines_of_a_users_script() -> None:
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert block is not None
+    ours = [line for line in block[1].splitlines() if "sc." in line or "secateur" in line or "pruner" in line]
+    assert 0 < len(ours) < 10
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]), ids=str)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not link.startswith(("http://", "https://")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_examples_run_and_the_pruned_network_still_works() -> None:
+    assert runpy.run_path(str(ROOT / "examples" / "own_loop.py"))["main"]() >= 0.94
+    reached = runpy.run_path(str(ROOT / "examples" / "ways_to_choose.py"))["main"]()
+    assert reached["2:4, two of every four inputs stay"] == 0.5
+
+
+def test_every_method_has_a_card_and_every_card_a_method() -> None:
+    from secateur.lab.methods import TABLE
+
+    assert {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")} == set(TABLE)
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    verbs = set(re.findall(r"^(?:\$ )?secateur (\w+)", text, flags=re.MULTILINE))
+    environment = {**os.environ, "COLUMNS": "100"}
+    for verb in verbs:
+        command = [sys.executable, "-m", "secateur.lab", verb, "--help"]
+        assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0, verb
