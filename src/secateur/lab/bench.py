@@ -105,7 +105,7 @@ class Bench:
 
     def _seed(self, name: str, epoch: int) -> int:
         """Return a seed for one epoch of one phase: order and noise need no state of their own to resume."""
-        return (self.settings.seed << 32) + zlib.crc32(f"{name}/{epoch}".encode())
+        return zlib.crc32(f"{self.settings.seed}/{name}/{epoch}".encode())
 
 
 class _Work:

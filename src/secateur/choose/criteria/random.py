@@ -31,7 +31,8 @@ def random(weights: Mapping[str, Tensor], seed: int = 0) -> Scores:
     """
 
     def draw(name: str, weight: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed((seed << 32) + zlib.crc32(name.encode()))
+        # torch uses 32 bits of a seed, so name and seed are hashed into one number of that size.
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
         return torch.rand(weight.shape, generator=generator).to(weight.device)
 
     return NamedTensors(weights).map_named(draw)

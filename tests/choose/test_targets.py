@@ -1,0 +1,71 @@
+"""Targets: every kind of layer, names, globs, types, ties, wrappers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import secateur as sc
+from secateur.vocabulary import BadTargetError, NothingPrunedWarning
+
+
+class Everything(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 8)
+        self.norm = nn.LayerNorm(8)
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.cross = nn.MultiheadAttention(8, 2, kdim=6, vdim=4)
+        self.lstm = nn.LSTM(8, 4, num_layers=2, proj_size=3)
+        self.cell = nn.GRUCell(3, 5)
+        self.one, self.two, self.three = nn.Conv1d(8, 8, 3), nn.Conv2d(4, 4, 3), nn.Conv3d(2, 2, 3)
+        self.up = nn.ConvTranspose2d(4, 6, 2)
+        self.head = nn.Linear(8, 10)
+        self.head.weight = self.embed.weight
+        self.own = nn.Parameter(torch.zeros(3, 3))
+
+
+def test_all_kinds_of_layers_are_found() -> None:
+    names = list(sc.prunable(Everything()))
+    lstm = [f"lstm.weight_{kind}_l{i}" for i in (0, 1) for kind in ("ih", "hh", "hr")]
+    cross = [f"cross.{part}_proj_weight" for part in "qkv"] + ["cross.out_proj.weight"]
+    attention = ["attention.in_proj_weight", "attention.out_proj.weight"]
+    cell = ["cell.weight_ih", "cell.weight_hh"]
+    rest = ["one.weight", "two.weight", "three.weight", "up.weight", "head.weight"]
+    assert sorted(names) == sorted(lstm + cross + attention + cell + rest)
+
+
+def test_what_is_included_and_ignored() -> None:
+    net = Everything()
+    assert list(sc.prunable(net, include=["lstm*_l1"])) == [f"lstm.weight_{kind}_l1" for kind in ("ih", "hh", "hr")]
+    assert list(sc.prunable(net, include=[nn.Embedding])) == ["embed.weight"]
+    assert list(sc.prunable(net, include=["own"])) == ["own"]
+    assert list(sc.prunable(net, include=["norm.weight"])) == ["norm.weight"]
+    assert "up.weight" not in sc.prunable(net, ignore=[nn.ConvTranspose2d])
+    assert list(sc.prunable(net, include=["two"], biases=True)) == ["two.weight", "two.bias"]
+    assert "attention.in_proj_bias" in sc.prunable(net, biases=True)
+
+
+def test_a_tied_tensor_is_one_target_and_ignored_under_any_name() -> None:
+    net = Everything()
+    assert list(sc.prunable(net, include=["embed", "head"])) == ["embed.weight"]
+    assert not {"embed.weight", "head.weight"} & sc.prunable(net, ignore=["embed"]).keys()
+    shared = nn.Linear(3, 3)
+    assert list(sc.prunable(nn.Sequential(shared, nn.ReLU(), shared))) == ["0.weight"]
+
+
+def test_nothing_matched_lists_what_there_was() -> None:
+    with pytest.raises(BadTargetError, match=r"weight.*LayerNorm"):
+        sc.prunable(nn.LayerNorm(3))
+    with pytest.raises(BadTargetError, match="did you mean 'fc1"):
+        sc.prunable(nn.ModuleDict({"fc1": nn.Linear(2, 2)}), include=["fcl.weight"])
+    with pytest.warns(NothingPrunedWarning, match="haed"):
+        sc.prunable(Everything(), ignore=["haed"])
+
+
+def test_wrappers_do_not_change_names() -> None:
+    net = nn.Sequential(nn.Linear(2, 2))
+    wrapped = torch.compile(nn.DataParallel(net), backend="eager")
+    assert list(sc.prunable(wrapped)) == ["0.weight"]  # type: ignore[arg-type]
+    assert sc.prunable(wrapped)["0.weight"] is net[0].weight  # type: ignore[arg-type]
