@@ -1,0 +1,49 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from secateur.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from secateur.vocabulary import CorruptFileError
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="space"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x", {"a": float("nan")})
+    (tmp_path / "x").write_text('{"a":')
+    with pytest.raises(CorruptFileError, match="cut short"):
+        read_json(tmp_path / "x")
+
+
+def test_tied_tensors_and_views_are_written_under_each_name(tmp_path: Path) -> None:
+    one = torch.arange(6.0).reshape(2, 3)
+    write_tensors(tmp_path / "t", {"a": one, "b": one, "c": one.T}, {"note": "x"})
+    tensors, metadata = read_tensors(tmp_path / "t")
+    assert torch.equal(tensors["a"], one) and torch.equal(tensors["b"], one) and torch.equal(tensors["c"], one.T)
+    assert metadata == {"note": "x"}
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(b"not a safetensors file at all")
+    with pytest.raises(CorruptFileError, match="safetensors"):
+        read_tensors(tmp_path / "t")

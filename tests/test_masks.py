@@ -1,0 +1,108 @@
+"""Masks: algebra, counts, application, one bit a weight on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import secateur as sc
+from secateur.masks import bind
+from secateur.vocabulary import BadTargetError, CorruptFileError
+
+SHAPES = st.lists(st.integers(0, 7), min_size=1, max_size=4).map(tuple)
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> sc.Masks:
+    shapes = draw(st.dictionaries(st.sampled_from(["a.weight", "b.weight", "c"]), SHAPES, max_size=3))
+    seed = draw(st.integers(0, 1000))
+    generator = torch.Generator().manual_seed(seed)
+    return sc.Masks({name: torch.rand(shape, generator=generator) < 0.5 for name, shape in shapes.items()})
+
+
+@settings(deadline=None, max_examples=60)
+@given(masks())
+def test_what_is_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, masks: sc.Masks) -> None:
+    path = tmp_path_factory.mktemp("masks") / "m.safetensors"
+    masks.save(path)
+    assert sc.Masks.load(path) == masks
+
+
+@given(masks())
+def test_algebra(masks: sc.Masks) -> None:
+    assert ~~masks == masks
+    assert (masks & masks) == masks == (masks | masks)
+    assert (masks & ~masks).count().kept == 0
+    assert (masks | ~masks).count().removed == 0
+    count = masks.count()
+    assert count.kept == sum(masks.count(name).kept for name in masks)
+    assert masks.sparsity == (count.removed / count.total if count.total else 0.0)
+
+
+def test_a_mask_takes_one_bit_a_weight(tmp_path: Path) -> None:
+    sc.Masks({"w": torch.rand(1000, 1000) < 0.1}).save(tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").stat().st_size < 1_000_000 / 8 + 500
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_a_damaged_file_is_refused_or_holds_valid_masks(
+    tmp_path_factory: pytest.TempPathFactory, position: int, value: int
+) -> None:
+    path = tmp_path_factory.mktemp("masks") / "m.safetensors"
+    sc.Masks({"w": torch.rand(5, 7) < 0.5}).save(path)
+    data = bytearray(path.read_bytes())
+    data[position % len(data)] = value
+    for damaged in (bytes(data), bytes(data[: position % len(data)])):
+        path.write_bytes(damaged)
+        try:
+            loaded = sc.Masks.load(path)
+        except CorruptFileError as error:
+            assert str(path) in str(error)
+        else:
+            assert all(mask.dtype == torch.bool for mask in loaded.values())
+
+
+def test_applying_writes_zeros_in_place_and_nothing_else() -> None:
+    net = nn.Sequential(nn.Linear(4, 3))
+    parameter, keys = net[0].weight, list(net.state_dict())
+    with torch.no_grad():
+        parameter[0, 0], parameter[0, 1] = float("nan"), float("inf")
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    mask[0] = False
+    sc.apply(net, {"0.weight": mask})
+    assert net[0].weight is parameter and list(net.state_dict()) == keys
+    assert (parameter[0] == 0).all() and (parameter[1:] != 0).all()
+
+
+def test_what_does_not_fit_is_refused_by_name() -> None:
+    net = nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(BadTargetError, match="bool"):
+        sc.Masks({"0.weight": torch.ones(3, 4)})
+    with pytest.raises(BadTargetError, match=r"did you mean '0\.weight'"):
+        sc.apply(net, {"0.wieght": torch.ones(3, 4, dtype=torch.bool)})
+    with pytest.raises(BadTargetError, match=r"shape \[4, 3\]"):
+        sc.apply(net, {"0.weight": torch.ones(4, 3, dtype=torch.bool)})
+    with pytest.raises(BadTargetError, match="differ in shape"):
+        _ = sc.Masks({"w": torch.ones(2, dtype=torch.bool)}) & sc.Masks({"w": torch.ones(3, dtype=torch.bool)})
+
+
+def test_either_name_of_a_tied_parameter_will_do() -> None:
+    net = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    net["head"].weight = net["embed"].weight
+    sc.apply(net, {"head.weight": torch.zeros(5, 4, dtype=torch.bool)})
+    assert (net["embed"].weight == 0).all()
+
+
+def test_masks_know_their_parameters_until_these_are_gone() -> None:
+    net = nn.Linear(2, 2)
+    bound = bind(net, {"weight": torch.ones(2, 2, dtype=torch.bool)})
+    reference = bound.targets["weight"].parameter
+    assert reference is not None and reference() is net.weight
+    del net
+    assert reference() is None
