@@ -12,7 +12,7 @@ from secateur.choose.scope import Global, PerRow, PerTensor, Window, erk, unifor
 from secateur.choose.selection import Choice, select
 from secateur.choose.targets import prunable
 from secateur.masks import Masks, apply
-from secateur.measure import Report, Timing, measure
+from secateur.measure import Report, Timing, latencies, measure
 from secateur.train.hold import Hold, hold
 from secateur.train.pruner import Pruner
 from secateur.train.regrow import Regrow
@@ -58,6 +58,7 @@ __all__ = [
     "geometric_rounds",
     "hold",
     "lamp",
+    "latencies",
     "measure",
     "prunable",
     "prune",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 import secateur as sc
 from secateur.files import read_json, write_json
@@ -124,7 +128,8 @@ def _result(bench: Bench, phases: dict[str, _Phase], name: str, notes: list[str]
     """Measure and test; the only place that looks at the test set."""
     settings, masks = bench.settings, bench.masks
     accuracy: dict[str, Any] = {}
-    measured: dict[str, Any] = {}
+    reports: dict[str, sc.Report] = {}
+    nets: list[nn.Module] = []
     trained = {"dense": 0, "dense_longer": settings.prune_epochs, "pruned": settings.prune_epochs}
     example = bench.data.test.images[:1]
     for key, phase in phases.items():
@@ -137,7 +142,14 @@ def _result(bench: Bench, phases: dict[str, _Phase], name: str, notes: list[str]
         }
         if key != "dense_longer":
             asked = (masks, settings.sparsity) if key == "pruned" else (None, None)
-            measured[key] = sc.measure(bench.model, example, masks=asked[0], target_sparsity=asked[1]).to_json()
+            reports[key] = sc.measure(bench.model, example, masks=asked[0], target_sparsity=asked[1], timing=None)
+            nets.append(copy.deepcopy(bench.model).eval())
+    with torch.inference_mode():
+        times = sc.latencies([partial(net, example) for net in nets], sc.Timing(warmup=20, repeats=100))
+    measured = {
+        key: dataclasses.replace(report, latency=time).to_json()
+        for (key, report), time in zip(reports.items(), times, strict=True)
+    }
     return {
         "format": 1,
         "kind": "run",

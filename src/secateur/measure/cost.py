@@ -7,7 +7,7 @@ import gzip
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from secateur.measure.report import Bytes, Latency
 from secateur.vocabulary import SelectionError
 
-__all__ = ["Timing", "latency", "peak_memory", "size_in_bytes"]
+__all__ = ["Timing", "latencies", "latency", "peak_memory", "size_in_bytes"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,34 @@ def latency(function: Callable[[], object], timing: Timing = Timing(), batch: in
         >>> latency(lambda: sum(range(100)), Timing(warmup=1, repeats=5)).repeats
         5
     """
+    return latencies([function], timing, batch)[0]
+
+
+def latencies(
+    functions: Sequence[Callable[[], object]],
+    timing: Timing = Timing(),
+    batch: int = 1,
+) -> list[Latency]:
+    """Time several calls in turn, A B A B ..., so that they can be compared on a machine whose speed drifts.
+
+    Args are those of :func:`latency`.
+
+    Example:
+        >>> [each.repeats for each in latencies([lambda: 1, lambda: 2], Timing(warmup=1, repeats=3))]
+        [3, 3]
+    """
+    times: list[list[float]] = [[] for _ in functions]
     with _threads(timing.threads):
-        for _ in range(timing.warmup):
-            function()
-        times = sorted(_once(function) for _ in range(timing.repeats))
+        for call in range(timing.warmup + timing.repeats):
+            for function, own in zip(functions, times, strict=True):
+                elapsed = _once(function)
+                if call >= timing.warmup:
+                    own.append(elapsed)
         threads = torch.get_num_threads()
+    return [_summary(sorted(own), timing, threads, batch) for own in times]
+
+
+def _summary(times: list[float], timing: Timing, threads: int, batch: int) -> Latency:
     low, high = times[len(times) // 10], times[-1 - len(times) // 10]
     return Latency(statistics.median(times), low, high, timing.warmup, timing.repeats, threads, batch)
 
@@ -125,8 +148,10 @@ def peak_memory(model: nn.Module, example: tuple[Any, ...]) -> int:
             model(*example)
         return torch.cuda.max_memory_allocated(first.device)
     tracker = _Tracker()
-    for tensor in [*model.parameters(), *model.buffers(), *tree_leaves(example)]:
+    for tensor in [*model.parameters(), *model.buffers()]:
         tracker.see(tensor)
+    # An example may be a small view of a large data set: only the view counts.
+    tracker.add_input([leaf for leaf in tree_leaves(example) if isinstance(leaf, Tensor)])
     with torch.inference_mode(), tracker:
         model(*example)
     return tracker.peak
@@ -145,6 +170,12 @@ class _Tracker(TorchDispatchMode):
         for leaf in tree_leaves(result):
             self.see(leaf)
         return result
+
+    def add_input(self, tensors: Sequence[Tensor]) -> None:
+        """Count inputs, whose storages belong to the caller."""
+        self._known |= {tensor.untyped_storage()._cdata for tensor in tensors}
+        self.now += sum(tensor.nbytes for tensor in tensors)
+        self.peak = max(self.peak, self.now)
 
     def see(self, value: Any) -> None:
         """Count a tensor's storage unless it is counted already."""

@@ -1,0 +1,156 @@
+"""The charts of a report as Vega-Lite specifications; every number in them stands in a table too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from secateur.vocabulary import MissingExtraError
+
+__all__ = ["cost_chart", "curves_chart", "layers_chart", "sweep_chart"]
+
+# Okabe and Ito's palette, which stays apart for colour-blind readers; readable on white and on near-black.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
+Spec = dict[str, Any]
+
+
+def _altair() -> Any:
+    try:
+        import altair
+    except ImportError as error:
+        raise MissingExtraError("reports need altair: pip install 'secateur[lab]'") from error
+    return altair
+
+
+def _finish(chart: Any) -> Spec:
+    spec: Spec = chart.properties(width="container").to_dict()
+    return spec
+
+
+def curves_chart(metrics: Sequence[dict[str, Any]]) -> Spec:
+    """Return validation accuracy over epochs with the sparsity beneath it, phases one after another."""
+    alt = _altair()
+    # The reference trains beside the pruned net, from the same dense one: both begin where that ends.
+    dense = sum(row["phase"] == "dense" for row in metrics)
+    rows = [
+        {
+            "epoch": row["epoch"] + (0 if row["phase"] == "dense" else dense),
+            "phase": {"dense": "dense", "dense-longer": "dense, trained as long"}.get(row["phase"], "pruned"),
+            "accuracy": row["validation_accuracy"],
+            "sparsity": row["sparsity"],
+            "loss": row["loss"],
+        }
+        for row in metrics
+    ]
+    domain = ["dense", "dense, trained as long", "pruned"]
+    color = alt.Color("phase:N", title=None, scale=alt.Scale(domain=domain, range=[PALETTE[6], PALETTE[0], PALETTE[1]]))
+    tips = ["phase:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".4f"), alt.Tooltip("sparsity:Q", format=".4f")]
+    base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("epoch:Q", title="epoch"), color=color)
+    zoomed = alt.Scale(zero=False, domain=_window([row["accuracy"] for row in rows]), clamp=True)
+    accuracy = base.mark_line(strokeWidth=2).encode(
+        y=alt.Y("accuracy:Q", title="validation accuracy", scale=zoomed), tooltip=tips
+    )
+    loss = base.mark_line(strokeWidth=2).encode(
+        y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(type="symlog", constant=0.01)),
+        tooltip=[*tips, "loss:Q"],
+    )
+    sparsity = base.mark_line(strokeWidth=2, interpolate="step-after").encode(
+        y=alt.Y("sparsity:Q", title="sparsity", scale=alt.Scale(domain=[0, 1])), tooltip=tips
+    )
+    parts = [(accuracy, 200), (loss, 110), (sparsity, 90)]
+    # Each part is finished apart: a concatenation cannot follow the width of its container.
+    return {"parts": [_finish(part.properties(height=height)) for part, height in parts]}
+
+
+def _window(values: Sequence[float]) -> list[float]:
+    """Return the range in which most of the values lie: the first epochs of training would squash the rest."""
+    ordered = sorted(values)
+    low = ordered[len(ordered) // 10]
+    pad = max(0.005, (ordered[-1] - low) * 0.15)
+    return [max(0.0, low - pad), min(1.0, ordered[-1] + pad)]
+
+
+def layers_chart(layers: Sequence[dict[str, Any]]) -> Spec:
+    """Return a bar of sparsity for each target, in model order."""
+    alt = _altair()
+    fields = ("name", "sparsity", "kept", "weights")
+    rows = [{key: layer[key] for key in fields} for layer in layers]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_bar(color=PALETTE[0], cornerRadiusEnd=2)
+        .encode(
+            y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=150)),
+            x=alt.X("sparsity:Q", scale=alt.Scale(domain=[0, 1]), title="sparsity"),
+            tooltip=["name:N", alt.Tooltip("sparsity:Q", format=".4f"), alt.Tooltip("kept:Q", format=","), "weights:Q"],
+        )
+        .properties(height=max(60, 22 * len(rows)))
+    )
+    return _finish(chart)
+
+
+def cost_chart(costs: Sequence[tuple[str, float | None, float | None]]) -> Spec:
+    """Return bars of what the pruned net costs as a share of the dense one; 1 is no gain."""
+    alt = _altair()
+    rows = [{"what": w, "share": after / before} for w, before, after in costs if before and after is not None]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=190))
+    )
+    bars = base.mark_bar(color=PALETTE[1], cornerRadiusEnd=2).encode(
+        x=alt.X("share:Q", title="pruned / dense", scale=alt.Scale(domainMin=0)),
+        tooltip=["what:N", alt.Tooltip("share:Q", format=".3f")],
+    )
+    rule = alt.Chart(alt.Data(values=[{"share": 1}])).mark_rule(strokeDash=[4, 4], color=PALETTE[6]).encode(x="share:Q")
+    return _finish(alt.layer(bars, rule).properties(height=28 * max(1, len(rows))))
+
+
+def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
+    """Return test accuracy over sparsity: mean and spread of every method, the frontier, the dense reference.
+
+    The x axis is the compression ratio on a log scale, so that 0.9, 0.95 and 0.99 stand apart.
+
+    Args:
+        sweep: the content of ``sweep.json``.
+        below: how far under the dense reference the accuracy axis reaches, as a share; all of it if left out.
+    """
+    alt = _altair()
+    rows = [
+        {**row, "low": row["mean"] - row["std"], "high": row["mean"] + row["std"]}
+        for row in sweep["summary"]
+        if row["compression"]
+    ]
+    methods = sorted({row["method"] for row in rows})
+    color = alt.Color("method:N", title=None, scale=alt.Scale(domain=methods, range=PALETTE[: max(1, len(methods))]))
+    dense = sum(row["reference_mean"] for row in rows) / len(rows)
+    low, high = min(row["low"] for row in rows), max(dense, *(row["high"] for row in rows))
+    if below is not None:
+        low = max(low, dense - below)
+    pad = 0.05 * (high - low) + 0.001
+    scale = alt.Scale(domain=[low - pad, min(1.0, high + pad)], zero=False, nice=False)
+    y = alt.Y("mean:Q", title="test accuracy", scale=scale)
+    labels = "datum.value == 1 ? '0' : format(1 - 1 / datum.value, '.3~f')"
+    ratios = sorted({row["compression"] for row in rows})
+    x = alt.X(
+        "compression:Q",
+        title="sparsity of the target weights",
+        scale=alt.Scale(type="log", nice=False, padding=18),
+        axis=alt.Axis(labelExpr=labels, values=ratios, grid=False, labelOverlap=True),
+    )
+    tips = ["method:N", "sparsity:Q", *(alt.Tooltip(f"{k}:Q", format=".4f") for k in ("mean", "std")), "runs:Q"]
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=color)
+    band = base.mark_rule(strokeWidth=1.5, opacity=0.7, clip=True).encode(
+        y=alt.Y("low:Q", title="test accuracy", scale=scale), y2="high:Q"
+    )
+    line = base.mark_line(strokeWidth=2, clip=True).encode(y=y)
+    points = base.mark_point(filled=True, size=50, opacity=1, clip=True).encode(y=y, tooltip=tips)
+    best = [row for row in sweep["frontier"] if row["compression"]]
+    frontier = (
+        alt.Chart(alt.Data(values=best))
+        .mark_point(size=220, strokeWidth=1.5, color=PALETTE[6], clip=True)
+        .encode(x=x, y=y, tooltip=["method:N", "sparsity:Q", alt.Tooltip("mean:Q", format=".4f")])
+    )
+    rule = (
+        alt.Chart(alt.Data(values=[{"mean": dense}]))
+        .mark_rule(strokeDash=[6, 4], color=PALETTE[6])
+        .encode(y=y, tooltip=[alt.Tooltip("mean:Q", title="dense, trained as long", format=".4f")])
+    )
+    return _finish(alt.layer(rule, band, line, frontier, points).properties(height=320))

@@ -1,0 +1,174 @@
+"""A sweep's verdict in words: how far each method can go, which is best, and what stayed open."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from secateur.lab.report import words
+from secateur.lab.report.reading import dig
+from secateur.lab.report.verdict import MISS, Verdict, images
+
+__all__ = ["row_noise", "row_reference", "sweep_verdict"]
+
+
+def row_reference(row: dict[str, Any]) -> float | None:
+    """Return the mean test accuracy of a summary row's dense reference, if there is one."""
+    mean = row.get("reference_mean")
+    return None if mean is None else float(mean)
+
+
+def row_noise(sweep: dict[str, Any], row: dict[str, Any]) -> float:
+    """Return the difference in mean test accuracy that chance alone may explain in a summary row.
+
+    The largest of three: the spread over seeds of the row, that of its reference, and one standard error
+    of the test set, sqrt(p (1 - p) / n). The seeds share one test set, so more of them do not shrink it.
+
+    Example:
+        >>> row_noise({"data": {"test": 100}}, {"mean": 0.9, "std": 0.01, "reference_std": None})
+        0.03
+    """
+    number = dig(sweep, "data", "test")
+    mean = row.get("mean")
+    error = math.sqrt(max(0.0, mean * (1 - mean)) / number) if number and mean is not None else 0.0
+    return max(round(error, 12), row.get("std") or 0.0, row.get("reference_std") or 0.0)
+
+
+def _drop(row: dict[str, Any]) -> float | None:
+    """Return the test accuracy a summary row lost against its reference; negative is a gain."""
+    reference = row_reference(row)
+    return None if reference is None or row.get("mean") is None else reference - row["mean"]
+
+
+def sweep_verdict(sweep: dict[str, Any]) -> Verdict:
+    """Judge a sweep; methods closer to each other than chance explains are not ranked."""
+    verdict = Verdict()
+    rows = [row for row in sweep["summary"] if row.get("mean") is not None]
+    _problems(sweep, verdict)
+    free = _free(sweep, rows, verdict)
+    _contest(sweep, rows, verdict)
+    _price(sweep, rows, verdict)
+    _bytes_and_time(sweep, verdict)
+    verdict.headline = _headline(sweep, free)
+    verdict.warnings += [str(warning) for warning in sweep.get("warnings") or ()]
+    verdict.remarks += [str(note) for note in dig(sweep, "data", "notes") or ()]
+    if any((row.get("runs") or 0) < 2 for row in rows):
+        verdict.remarks.append("Where there is only one seed there is no spread, and a ranking may be chance.")
+    return verdict
+
+
+def _problems(sweep: dict[str, Any], verdict: Verdict) -> None:
+    """Say first what went wrong: failed cells, and targets that were missed."""
+    failed = sweep.get("failed") or []
+    cells = sweep["cells"]
+    if failed:
+        every = words.plural(len(cells) + len(failed), "cell")
+        verdict.first.append(f"{len(failed)} of {every} failed and are missing from everything below.")
+    missed = [
+        f"{cell['method']} at {cell['sparsity']:.4g} (seed {cell.get('seed')}: {cell['achieved']:.4f})"
+        for cell in cells
+        if cell.get("achieved") is not None and abs(cell["achieved"] - cell["sparsity"]) > MISS
+    ]
+    if missed:
+        shown = words.join(missed) if len(missed) <= 6 else ", ".join(missed[:5]) + f" and {len(missed) - 5} more"
+        verb = "misses its" if len(missed) == 1 else "miss their"
+        verdict.first.append(f"{words.plural(len(missed), 'cell')} {verb} target sparsity: {shown}.")
+    if not cells:
+        verdict.first.append("No cell of the sweep finished, so there is nothing to compare.")
+
+
+def _free(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -> dict[str, Any] | None:
+    """Say how far each method goes at no measurable loss; return the row that goes furthest."""
+    known = [row for row in rows if _drop(row) is not None]
+    if rows and not known:
+        verdict.first.append("There is no dense reference, so what pruning cost is not known.")
+        return None
+    furthest: dict[str, dict[str, Any]] = {}
+    for row in sorted(known, key=lambda row: float(row["sparsity"])):
+        if (_drop(row) or 0.0) <= row_noise(sweep, row):
+            furthest[row["method"]] = row
+    for row in sorted(furthest.values(), key=lambda row: -float(row["sparsity"])):
+        fewer = f", {words.ratio(row['compression'])} times fewer" if row.get("compression") else ""
+        verdict.gained.append(
+            f"{row['method']} removes {words.percent(row['sparsity'])} of the target weights{fewer}, at no "
+            f"measurable loss of test accuracy ({words.percent(row_reference(row))} → {words.percent(row['mean'])})."
+        )
+    hopeless = [method for method in dict.fromkeys(row["method"] for row in known) if method not in furthest]
+    if hopeless:
+        verdict.lost.append(f"{words.join(hopeless)} lost test accuracy measurably at every sparsity that was tried.")
+    return max(furthest.values(), key=lambda row: (float(row["sparsity"]), row["mean"]), default=None)
+
+
+def _contest(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -> None:
+    """Say which method is best at each sparsity, or that chance decides."""
+    for sparsity in sorted({float(row["sparsity"]) for row in rows}):
+        here = sorted((row for row in rows if row["sparsity"] == sparsity), key=lambda row: -row["mean"])
+        if len(here) < 2:
+            continue
+        best = here[0]
+        # One test set for all: the wider of both spreads decides, as in row_noise.
+        tied = [row for row in here if best["mean"] - row["mean"] <= max(row_noise(sweep, best), row_noise(sweep, row))]
+        at = f"At a sparsity of {sparsity:.4g}"
+        if len(tied) == len(here):
+            verdict.remarks.append(f"{at} no method differs measurably from the best.")
+        elif len(tied) == 1:
+            second = here[1]
+            verdict.remarks.append(
+                f"{at} {best['method']} is best with {words.percent(best['mean'])} of {images(sweep)} right, "
+                f"{words.points(best['mean'] - second['mean'])} before {second['method']}."
+            )
+        else:
+            names = words.join([row["method"] for row in tied])
+            verdict.remarks.append(f"{at} {names} lead and do not differ measurably from each other.")
+
+
+def _price(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -> None:
+    """Say what the highest sparsity cost: the best method and the worst."""
+    if not rows:
+        return
+    top = max(float(row["sparsity"]) for row in rows)
+    drops = [(drop, row) for row in rows if row["sparsity"] == top and (drop := _drop(row)) is not None]
+    drops = [(drop, row) for drop, row in drops if drop > row_noise(sweep, row)]
+    if not drops:
+        verdict.lost.append(f"No test accuracy was lost measurably at the highest sparsity tried, {top:.4g}.")
+        return
+    drops.sort(key=lambda pair: pair[0])
+    text = f"At a sparsity of {top:.4g}, {drops[0][1]['method']} costs {words.points(drops[0][0])} of test accuracy"
+    if len(drops) > 1:
+        text += f" and {drops[-1][1]['method']} {words.points(drops[-1][0])}"
+    verdict.lost.append(text + " against the same net trained as long without pruning.")
+
+
+def _bytes_and_time(sweep: dict[str, Any], verdict: Verdict) -> None:
+    """Say what the cells measured of size and speed, and that this alone shows no speed-up."""
+    cells = sweep["cells"]
+    sized = [cell for cell in cells if cell.get("bytes_gzipped")]
+    if sized:
+        low, high = (pick(sized, key=lambda cell: float(cell["sparsity"])) for pick in (min, max))
+        if low["sparsity"] != high["sparsity"]:
+            verdict.gained.append(
+                f"The gzipped file shrinks from {words.size(low['bytes_gzipped'])} at a sparsity of "
+                f"{low['sparsity']:.4g} to {words.size(high['bytes_gzipped'])} at {high['sparsity']:.4g}."
+                if high["bytes_gzipped"] < low["bytes_gzipped"]
+                else "The gzipped file does not get smaller with more sparsity."
+            )
+    timed = [cell["latency_ms"] for cell in cells if cell.get("latency_ms")]
+    if timed:
+        verdict.not_gained.append(
+            f"Speed: the median inference times of all cells lie between {words.milliseconds(min(timed))} and "
+            f"{words.milliseconds(max(timed))}. A sweep records no dense time beside them, so nothing is "
+            "claimed here; the report of each run compares the two."
+        )
+    elif cells:
+        verdict.not_gained.append("Inference time was not measured, so nothing is said of speed.")
+
+
+def _headline(sweep: dict[str, Any], free: dict[str, Any] | None) -> str:
+    """Sum the sweep up in one sentence."""
+    if free is None:
+        return "No method removed any weights without a measurable loss of test accuracy."
+    compression = f" ({words.ratio(free['compression'])} times fewer)" if free.get("compression") else ""
+    return (
+        f"Up to {words.percent(free['sparsity'])} of the target weights{compression} can go at no measurable loss "
+        f"of test accuracy, with {free['method']}."
+    )
