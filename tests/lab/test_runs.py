@@ -1,0 +1,189 @@
+"""Runs: resumable to the last digit, never redone, never mixed up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from secateur.lab import bench, checkpoint, runs, training
+from secateur.lab.data import LabError, Split
+from secateur.lab.journal import read_metrics
+from secateur.lab.settings import Settings
+from secateur.vocabulary import CorruptFileError
+
+SMALL = Settings(model="mlp:32", epochs=4, prune_epochs=6)
+FLAGS = ["--model", "mlp:32", "--epochs", "12", "--prune-epochs", "12", "--batch-size", "4", "--method"]
+
+
+def comparable(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run's result and metrics without what a clock says."""
+    result = json.loads((folder / "result.json").read_text())
+    result.pop("seconds"), result.pop("name")
+    for report in result["measure"].values():
+        report.pop("latency")
+    metrics = read_metrics(folder / "metrics.jsonl")
+    return result, [{key: value for key, value in row.items() if key != "seconds"} for row in metrics]
+
+
+@pytest.mark.parametrize("method", ["gradual", "iterative"])
+def test_a_killed_run_ends_with_the_numbers_of_one_never_killed(method: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "secateur.lab", "run", *FLAGS, method, "--quiet", "--out"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, str(whole)], check=True, capture_output=True)
+    for epochs in (3, 15, 28):  # in the dense phase, its reference, the pruning phase
+        process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        metrics = killed / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if metrics.exists() and metrics.read_text().count("\n") >= epochs:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.002)
+        assert process.wait() == -signal.SIGKILL
+        assert not (killed / "result.json").exists()
+    subprocess.run([*command, str(killed)], check=True, capture_output=True)
+    assert comparable(killed) == comparable(whole)
+
+
+def test_an_epoch_recorded_but_not_saved_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.run(SMALL, tmp_path / "whole")
+    saves = 0
+
+    def save(path: Path, state: checkpoint.State) -> None:
+        nonlocal saves
+        saves += 1
+        if saves == 12:
+            raise KeyboardInterrupt
+        checkpoint_save(path, state)
+
+    checkpoint_save = checkpoint.save
+    monkeypatch.setattr(bench.checkpoint, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(SMALL, tmp_path / "cut")
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
+        file.write('{"phase": "prune", "epo')
+    monkeypatch.undo()
+    runs.run(SMALL, tmp_path / "cut")
+    assert comparable(tmp_path / "cut") == comparable(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_redone_unless_asked(tmp_path: Path) -> None:
+    first = runs.run(SMALL, tmp_path / "run")
+    stamp = (tmp_path / "run" / "result.json").stat().st_mtime_ns
+    assert runs.run(SMALL, tmp_path / "run") == first
+    assert (tmp_path / "run" / "result.json").stat().st_mtime_ns == stamp
+    runs.run(SMALL, tmp_path / "run", runs.Options(again=True))
+    assert (tmp_path / "run" / "result.json").stat().st_mtime_ns > stamp
+
+
+def test_a_folder_of_other_settings_or_of_others_is_left_alone(tmp_path: Path) -> None:
+    runs.run(SMALL, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(runs.RunFolderError, match=r"sparsity: 0\.5 here, 0\.9 there"):
+        runs.run(Settings(model="mlp:32", epochs=4, prune_epochs=6, sparsity=0.5), tmp_path / "run")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    for again in (False, True):
+        with pytest.raises(runs.RunFolderError, match="no run folder"):
+            runs.run(SMALL, tmp_path / "mine", runs.Options(again=again))
+    assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == ["thesis.tex"]
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    import filelock
+
+    (tmp_path / "run").mkdir()
+    with filelock.FileLock(tmp_path / "run" / ".lock"), pytest.raises(runs.RunFolderError, match="another process"):
+        runs.run(SMALL, tmp_path / "run")
+
+
+def test_the_test_set_is_looked_at_once_for_each_net_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def evaluate(model: torch.nn.Module, split: Split, size: int = 1000) -> training.Score:
+        seen.append(len(split))
+        return training.evaluate(model, split, size)
+
+    monkeypatch.setattr(bench, "evaluate", evaluate)
+    monkeypatch.setattr(runs, "evaluate", evaluate)
+    result = runs.run(SMALL, tmp_path / "run")
+    test = result["data"]["test"]
+    assert seen.count(test) == 3 and seen[-3:] == [test] * 3
+
+
+def test_the_best_epoch_is_one_at_the_final_sparsity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def evaluate(model: torch.nn.Module, split: Split, size: int = 1000) -> training.Score:
+        nonlocal calls
+        calls += 1
+        return training.Score(0.1, 1.0 / calls)  # every epoch looks worse than the one before
+
+    monkeypatch.setattr(bench, "evaluate", evaluate)
+    result = runs.run(SMALL, tmp_path / "run")
+    assert result["accuracy"]["dense"]["best_epoch"] == 1
+    assert result["accuracy"]["pruned"]["best_epoch"] == 4  # sparsity rises over 60 % of six epochs
+    assert result["measure"]["pruned"]["targets"]["sparsity"] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    runs.run(SMALL, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    damaged = tmp_path / "run" / "phases" / "dense.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(CorruptFileError, match=r"dense\.safetensors"):
+        runs.run(SMALL, tmp_path / "run")
+
+
+def test_a_loss_that_diverges_is_said_so(tmp_path: Path) -> None:
+    wild = Settings(model="mlp:32", epochs=4, prune_epochs=0, optimizer="sgd", learning_rate=100.0)
+    try:
+        runs.run(wild, tmp_path / "run")
+    except training.DivergedError as error:
+        assert "learning-rate" in str(error)
+
+
+def test_events_hold_every_epoch_once_also_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    options = runs.Options(events=True)
+    original = checkpoint.save
+
+    def save(path: Path, state: checkpoint.State) -> None:
+        if path.name == "prune.partial.safetensors" and state.values["epoch"] == 3:
+            raise KeyboardInterrupt
+        original(path, state)
+
+    monkeypatch.setattr(bench.checkpoint, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(SMALL, tmp_path / "run", options)
+    monkeypatch.undo()
+    runs.run(SMALL, tmp_path / "run", options)
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard" / "prune"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert {"loss", "validation_accuracy", "sparsity"} <= set(tags)
+    assert any(tag.startswith("layer_sparsity/") for tag in tags)
+    assert any(tag.startswith("layer_threshold/") for tag in tags)
+    steps = [event.step for event in events.Scalars("loss")]
+    assert steps == sorted(set(steps)) and len(steps) == 6
+
+
+def test_settings_survive_toml_and_the_command_line(tmp_path: Path) -> None:
+    from secateur.lab.settings import read_settings, write_settings
+
+    settings = Settings(data="mnist", learning_rate=3e-4, seed=7, method="random")
+    write_settings(tmp_path / "c.toml", settings, "a note")
+    assert Settings(**read_settings(tmp_path / "c.toml")) == settings
+    assert "--learning-rate 0.0003" in settings.command() and "--seed 7" in settings.command()
+    with pytest.raises(LabError, match="whole number"):
+        Settings(epochs=1.5)  # type: ignore[arg-type]
