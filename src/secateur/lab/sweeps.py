@@ -209,6 +209,7 @@ def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
         "bytes_gzipped": pruned["bytes"]["gzipped"],
         "latency_ms": (pruned["latency"] or {}).get("median_ms"),
         "seconds": result["seconds"]["pruned"],
+        "data": result["data"],
     }
     return row | {"line": f"test {row['test']:.4f}, dense trained as long {reference:.4f}"}
 
@@ -216,6 +217,7 @@ def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
 def _result(base: Settings, grid: Grid, rows: list[dict[str, Any]]) -> dict[str, Any]:
     failed = [{"cell": row["cell"], "error": row["error"]} for row in rows if "error" in row]
     cells = [row for row in rows if "test" in row]
+    data = [cell.pop("data") for cell in cells]
     cells.sort(key=lambda cell: (cell["method"], cell["sparsity"], cell["seed"]))
     summary = summarise(cells)
     axes = (
@@ -230,6 +232,7 @@ def _result(base: Settings, grid: Grid, rows: list[dict[str, Any]]) -> dict[str,
         "settings": base.as_dict(),
         "command": command + axes,
         "environment": environment(),
+        "data": data[0] if data else {},
         "methods": {name: methods.summary(name) for name in grid.methods},
         "cells": cells,
         "summary": summary,

@@ -62,9 +62,9 @@ def curves_chart(metrics: Sequence[dict[str, Any]]) -> Spec:
     return {"parts": [_finish(part.properties(height=height)) for part, height in parts]}
 
 
-def _window(values: Sequence[float]) -> list[float]:
+def _window(values: Sequence[float | None]) -> list[float]:
     """Return the range in which most of the values lie: the first epochs of training would squash the rest."""
-    ordered = sorted(values)
+    ordered = sorted(value for value in values if value is not None) or [0.0, 1.0]
     low = ordered[len(ordered) // 10]
     pad = max(0.005, (ordered[-1] - low) * 0.15)
     return [max(0.0, low - pad), min(1.0, ordered[-1] + pad)]

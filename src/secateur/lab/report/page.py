@@ -11,8 +11,8 @@ from typing import Any
 from secateur.files import write_bytes, write_text
 from secateur.lab.report import charts, words
 from secateur.lab.report.reading import Record, dig, read
-from secateur.lab.report.sweep_verdict import sweep_verdict
 from secateur.lab.report.verdict import run_verdict
+from secateur.lab.report.verdict_sweep import sweep_verdict
 from secateur.vocabulary import MissingExtraError, SecateurError
 
 __all__ = ["build", "save_picture"]
@@ -244,7 +244,8 @@ def _sweep(record: Record) -> dict[str, Any]:
         ]
         for cell in facts["cells"]
     ]
-    reference = statistics.mean(row["reference_mean"] for row in facts["summary"])
+    references = [row["reference_mean"] for row in facts["summary"] if row["reference_mean"] is not None]
+    reference = statistics.mean(references) if references else None
     tiles = [
         (words.count(len(facts["cells"])), "runs"),
         (words.count(len({row["method"] for row in facts["summary"]})), "methods"),
@@ -263,7 +264,9 @@ def _sweep(record: Record) -> dict[str, Any]:
         "charts": [
             _chart("Accuracy over sparsity", charts.sweep_chart(facts, NEAR), note),
             _chart("The whole range", charts.sweep_chart(facts)),
-        ],
+        ]
+        if references
+        else [],
         "tables": [
             {"title": "Summary", "head": head, "rows": summary},
             {"title": "Methods", "head": [], "rows": methods},
