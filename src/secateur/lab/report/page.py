@@ -271,6 +271,7 @@ def _sweep(record: Record) -> dict[str, Any]:
             {"title": "Summary", "head": head, "rows": summary},
             {"title": "Methods", "head": [], "rows": methods},
             {"title": "Every run", "head": each, "rows": cells},
+            {"title": "Failed", "head": [], "rows": [[f["cell"], f["error"]] for f in facts.get("failed") or ()]},
         ],
         "facts": _facts(facts),
         "command": facts.get("command"),
