@@ -66,7 +66,7 @@ def prune_once(who: str, layers: int) -> None:
         prune.global_unstructured(targets, pruning_method=prune.L1Unstructured, amount=SPARSITY)
     seconds = time.perf_counter() - start
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    zeros = sum(int((module.weight == 0).sum()) for module in model)
+    zeros = sum(int(torch.count_nonzero(getattr(module, 'weight') == 0)) for module in model)
     print(json.dumps({"seconds": seconds, "extra": extra / weights, "zeros": zeros, "weights": weights}))
 
 
@@ -102,9 +102,11 @@ def stepper(name: str, who: str, optimizer: str) -> Callable[[], None]:
     if who == "torch":
         targets = [(m, "weight") for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
         prune.global_unstructured(targets, pruning_method=prune.L1Unstructured, amount=SPARSITY)
-    kind = torch.optim.Adam if optimizer == "Adam" else torch.optim.SGD
-    options = {} if optimizer == "Adam" else {"momentum": 0.9}
-    made = kind(model.parameters(), lr=1e-3, fused=True, **options)
+    made: torch.optim.Optimizer = (
+        torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+        if optimizer == "Adam"
+        else torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, fused=True)
+    )
     holding = sc.hold(made, sc.prune(model, SPARSITY)) if who == "secateur" else None
     x, y = torch.randn(128, 1, 28, 28), torch.randint(10, (128,))
 

@@ -179,7 +179,7 @@ def test_warnings_and_notes_are_listed():
 def test_a_sweep_says_first_what_failed():
     sweep = sweep_result()
     sweep["failed"] = [{"cell": "gradual-s0.5-seed9", "error": "loss became NaN"}]
-    assert "failed" in said(sweep_verdict(sweep).first)
+    assert "1 of 73 cells failed" in said(sweep_verdict(sweep).first)
 
 
 def test_a_sweep_says_first_which_targets_were_missed():
@@ -207,4 +207,27 @@ def test_a_sweep_without_a_reference_still_gets_a_verdict():
     sweep = sweep_result()
     for row in sweep["summary"]:
         row.update(reference_mean=None, reference_std=None)
-    assert sweep_verdict(sweep).headline
+    verdict = sweep_verdict(sweep)
+    assert "no dense reference" in verdict.headline
+    assert "No test accuracy was lost" not in said(verdict.lost)
+
+
+def test_a_sweep_of_which_nothing_finished_claims_nothing():
+    sweep = {**sweep_result(), "cells": [], "summary": [], "frontier": []}
+    verdict = sweep_verdict(sweep)
+    assert verdict.headline == "No cell of this sweep finished."
+    assert verdict.gained + verdict.lost + verdict.not_gained == []
+
+
+def test_a_lucky_row_beyond_a_loss_is_not_what_a_method_can_do():
+    sweep = sweep_result({"gradual": "plain"})
+    for row in sweep["summary"]:
+        row.update(mean=0.80 if row["sparsity"] == 0.9 else 0.972, std=0.001)
+    assert "gradual removes 80.0 % of the target weights" in said(sweep_verdict(sweep).gained)
+
+
+def test_seeds_that_differ_wildly_do_not_hide_a_loss():
+    sweep = sweep_result({"gradual": "plain"})
+    for row in sweep["summary"]:
+        row.update(mean=0.85, std=0.15)
+    assert "no measurable loss" not in said(sweep_verdict(sweep).gained)

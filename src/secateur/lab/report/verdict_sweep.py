@@ -21,17 +21,17 @@ def row_reference(row: dict[str, Any]) -> float | None:
 def row_noise(sweep: dict[str, Any], row: dict[str, Any]) -> float:
     """Return the difference in mean test accuracy that chance alone may explain in a summary row.
 
-    The largest of three: the spread over seeds of the row, that of its reference, and one standard error
-    of the test set, sqrt(p (1 - p) / n). The seeds share one test set, so more of them do not shrink it.
+    The larger of one standard error of the difference between the means over seeds, and one standard error
+    of the test set, sqrt(p (1 - p) / n): the seeds share one test set, so more of them do not shrink that.
 
     Example:
-        >>> row_noise({"data": {"test": 100}}, {"mean": 0.9, "std": 0.01, "reference_std": None})
+        >>> row_noise({"data": {"test": 100}}, {"mean": 0.9, "std": 0.01, "reference_std": None, "runs": 3})
         0.03
     """
-    number = dig(sweep, "data", "test")
-    mean = row.get("mean")
-    error = math.sqrt(max(0.0, mean * (1 - mean)) / number) if number and mean is not None else 0.0
-    return max(round(error, 12), row.get("std") or 0.0, row.get("reference_std") or 0.0)
+    number, mean = dig(sweep, "data", "test"), row.get("mean")
+    images_error = math.sqrt(max(0.0, mean * (1 - mean)) / number) if number and mean is not None else 0.0
+    spread = math.hypot(row.get("std") or 0.0, row.get("reference_std") or 0.0)
+    return float(max(round(images_error, 12), spread / math.sqrt(max(1, row.get("runs") or 1))))
 
 
 def _drop(row: dict[str, Any]) -> float | None:
@@ -84,8 +84,12 @@ def _free(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -
         verdict.first.append("There is no dense reference, so what pruning cost is not known.")
         return None
     furthest: dict[str, dict[str, Any]] = {}
+    ended: set[str] = set()
     for row in sorted(known, key=lambda row: float(row["sparsity"])):
-        if (_drop(row) or 0.0) <= row_noise(sweep, row):
+        # A method's free stretch ends at its first loss: a lucky row beyond it is not a recommendation.
+        if (_drop(row) or 0.0) > row_noise(sweep, row):
+            ended.add(row["method"])
+        elif row["method"] not in ended:
             furthest[row["method"]] = row
     for row in sorted(furthest.values(), key=lambda row: -float(row["sparsity"])):
         fewer = f", {words.ratio(row['compression'])} times fewer" if row.get("compression") else ""
@@ -95,7 +99,9 @@ def _free(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -
         )
     hopeless = [method for method in dict.fromkeys(row["method"] for row in known) if method not in furthest]
     if hopeless:
-        verdict.lost.append(f"{words.join(hopeless)} lost test accuracy measurably at every sparsity that was tried.")
+        verdict.lost.append(
+            f"{words.join(hopeless)} lost test accuracy measurably at the lowest sparsity tried already."
+        )
     return max(furthest.values(), key=lambda row: (float(row["sparsity"]), row["mean"]), default=None)
 
 
@@ -106,7 +112,7 @@ def _contest(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict
         if len(here) < 2:
             continue
         best = here[0]
-        # One test set for all: the wider of both spreads decides, as in row_noise.
+        # Of two rows the noisier one decides how close is too close to call.
         tied = [row for row in here if best["mean"] - row["mean"] <= max(row_noise(sweep, best), row_noise(sweep, row))]
         at = f"At a sparsity of {sparsity:.4g}"
         if len(tied) == len(here):
@@ -128,6 +134,8 @@ def _price(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) 
         return
     top = max(float(row["sparsity"]) for row in rows)
     drops = [(drop, row) for row in rows if row["sparsity"] == top and (drop := _drop(row)) is not None]
+    if not drops:
+        return
     drops = [(drop, row) for drop, row in drops if drop > row_noise(sweep, row)]
     if not drops:
         verdict.lost.append(f"No test accuracy was lost measurably at the highest sparsity tried, {top:.4g}.")
@@ -165,6 +173,10 @@ def _bytes_and_time(sweep: dict[str, Any], verdict: Verdict) -> None:
 
 def _headline(sweep: dict[str, Any], free: dict[str, Any] | None) -> str:
     """Sum the sweep up in one sentence."""
+    if not sweep["cells"]:
+        return "No cell of this sweep finished."
+    if all(row_reference(row) is None for row in sweep["summary"]):
+        return "What pruning cost is not known: this sweep has no dense reference."
     if free is None:
         return "No method removed any weights without a measurable loss of test accuracy."
     compression = f" ({words.ratio(free['compression'])} times fewer)" if free.get("compression") else ""
