@@ -46,20 +46,24 @@ def curves_chart(metrics: Sequence[dict[str, Any]]) -> Spec:
     color = alt.Color("phase:N", title=None, scale=alt.Scale(domain=domain, range=[PALETTE[6], PALETTE[0], PALETTE[1]]))
     tips = ["phase:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".4f"), alt.Tooltip("sparsity:Q", format=".4f")]
     base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("epoch:Q", title="epoch"), color=color)
-    zoomed = alt.Scale(zero=False, domain=_window([row["accuracy"] for row in rows]), clamp=True)
-    accuracy = base.mark_line(strokeWidth=2).encode(
-        y=alt.Y("accuracy:Q", title="validation accuracy", scale=zoomed), tooltip=tips
+    zoomed = alt.Scale(zero=False, domain=_window([row["accuracy"] for row in rows]), nice=False)
+    margin = alt.Axis(minExtent=42, maxExtent=42, tickCount=5)  # so that the three parts stand under each other
+    accuracy = base.mark_line(strokeWidth=2, clip=True).encode(
+        y=alt.Y("accuracy:Q", title="validation accuracy", scale=zoomed, axis=margin), tooltip=tips
     )
     loss = base.mark_line(strokeWidth=2).encode(
         y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(type="symlog", constant=0.01)),
         tooltip=[*tips, "loss:Q"],
     )
     sparsity = base.mark_line(strokeWidth=2, interpolate="step-after").encode(
-        y=alt.Y("sparsity:Q", title="sparsity", scale=alt.Scale(domain=[0, 1])), tooltip=tips
+        y=alt.Y("sparsity:Q", title="sparsity", scale=alt.Scale(domain=[0, 1]), axis=margin), tooltip=tips
     )
     parts = [(accuracy, 200), (loss, 110), (sparsity, 90)]
     # Each part is finished apart: a concatenation cannot follow the width of its container.
-    return {"parts": [_finish(part.properties(height=height)) for part, height in parts]}
+    specs = [_finish(part.properties(height=height)) for part, height in parts]
+    for spec in specs[1:]:
+        spec["encoding"]["color"]["legend"] = None
+    return {"parts": specs}
 
 
 def _window(values: Sequence[float | None]) -> list[float]:
@@ -80,7 +84,7 @@ def layers_chart(layers: Sequence[dict[str, Any]]) -> Spec:
         .mark_bar(color=PALETTE[0], cornerRadiusEnd=2)
         .encode(
             y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=150)),
-            x=alt.X("sparsity:Q", scale=alt.Scale(domain=[0, 1]), title="sparsity"),
+            x=alt.X("sparsity:Q", scale=alt.Scale(domain=[0, 1]), title="sparsity", axis=alt.Axis(tickCount=5)),
             tooltip=["name:N", alt.Tooltip("sparsity:Q", format=".4f"), alt.Tooltip("kept:Q", format=","), "weights:Q"],
         )
         .properties(height=max(60, 22 * len(rows)))
@@ -96,7 +100,7 @@ def cost_chart(costs: Sequence[tuple[str, float | None, float | None]]) -> Spec:
         y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=190))
     )
     bars = base.mark_bar(color=PALETTE[1], cornerRadiusEnd=2).encode(
-        x=alt.X("share:Q", title="pruned / dense", scale=alt.Scale(domainMin=0)),
+        x=alt.X("share:Q", title="pruned / dense", scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5)),
         tooltip=["what:N", alt.Tooltip("share:Q", format=".3f")],
     )
     rule = alt.Chart(alt.Data(values=[{"share": 1}])).mark_rule(strokeDash=[4, 4], color=PALETTE[6]).encode(x="share:Q")

@@ -77,7 +77,11 @@ def _vl_convert() -> Any:
 @functools.cache
 def _vega() -> str:
     # A closing script tag inside the bundle would end the script element early.
-    return str(_vl_convert().javascript_bundle()).replace("</script", "<\\/script")
+    import altair
+
+    # The runtime of the version that altair writes specifications for ("v6.4.1" -> "6.4").
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return str(_vl_convert().javascript_bundle(vl_version=version)).replace("</script", "<\\/script")
 
 
 def _embed(spec: dict[str, Any]) -> str:
@@ -103,7 +107,13 @@ def _run(record: Record) -> dict[str, Any]:
     ]
     pictures = []
     if record.metrics:
-        pictures.append(_chart("Training", charts.curves_chart(record.metrics), "Accuracy is on validation data."))
+        pictures.append(
+            _chart(
+                "Training",
+                charts.curves_chart(record.metrics),
+                "Accuracy is on validation data; lines that leave the first chart below were lower still.",
+            )
+        )
     if pruned.get("layers"):
         pictures.append(_chart("Sparsity by layer", charts.layers_chart(pruned["layers"])))
     pictures.append(
