@@ -7,7 +7,6 @@ force, a step function that changes only at the steps for which ``due`` is true.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,15 +58,34 @@ def _due(step: int, begin: int, end: int, frequency: int) -> bool:
     return begin <= step <= end and ((step - begin) % frequency == 0 or step == end)
 
 
-def _ramp(step: int, span: tuple[int, int, int], initial: float, value: Callable[[float], float]) -> float:
-    """Return ``value`` of the progress at the last due step; 0 before the begin."""
-    begin, end, frequency = span
-    if step < begin:
-        return 0.0
-    if step >= end:
-        return value(1.0)
-    last = begin + (step - begin) // frequency * frequency
-    return value((last - begin) / (end - begin)) if last > begin else initial
+class _Ramp:
+    """What schedules that rise from one sparsity to another share; each adds its curve."""
+
+    initial_sparsity: float
+    final_sparsity: float
+    begin_step: int
+    end_step: int
+    frequency: int
+
+    def __post_init__(self) -> None:
+        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        if step < self.begin_step:
+            return 0.0
+        if step >= self.end_step:
+            return self.final_sparsity
+        last = (step - self.begin_step) // self.frequency * self.frequency
+        return self._curve(last / (self.end_step - self.begin_step)) if last else self.initial_sparsity
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return _due(step, self.begin_step, self.end_step, self.frequency)
+
+    def _curve(self, progress: float) -> float:
+        """Return the sparsity at a progress between 0 and 1."""
+        raise TypeError(f"{type(self).__name__} has no curve")
 
 
 @dataclass(frozen=True)
@@ -130,7 +148,7 @@ class ConstantSchedule:
 
 
 @dataclass(frozen=True)
-class PolynomialSchedule:
+class PolynomialSchedule(_Ramp):
     """From initial to final sparsity along ``1 - (1 - t) ** power``: fast at first, slow at the end.
 
     Source: Zhu and Gupta 2017, "To prune, or not to prune" (arXiv 1710.01878), eq. 1; the parameters are those of
@@ -149,22 +167,13 @@ class PolynomialSchedule:
     power: float = 3
     frequency: int = 100
 
-    def __post_init__(self) -> None:
-        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
-
-    def __call__(self, step: int) -> float:
-        """Return the sparsity in force at ``step``."""
+    def _curve(self, progress: float) -> float:
         first, last = self.initial_sparsity, self.final_sparsity
-        span = (self.begin_step, self.end_step, self.frequency)
-        return _ramp(step, span, first, lambda t: last + (first - last) * (1 - t) ** self.power)
-
-    def due(self, step: int) -> bool:
-        """Return whether masks are drawn at ``step``."""
-        return _due(step, self.begin_step, self.end_step, self.frequency)
+        return last + (first - last) * float((1 - progress) ** self.power)
 
 
 @dataclass(frozen=True)
-class LinearSchedule:
+class LinearSchedule(_Ramp):
     """From initial to final sparsity in a straight line.
 
     Example:
@@ -178,23 +187,12 @@ class LinearSchedule:
     end_step: int
     frequency: int = 100
 
-    def __post_init__(self) -> None:
-        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
-
-    def __call__(self, step: int) -> float:
-        """Return the sparsity in force at ``step``."""
-        first, last = self.initial_sparsity, self.final_sparsity
-        return _ramp(
-            step, (self.begin_step, self.end_step, self.frequency), first, lambda t: first + (last - first) * t
-        )
-
-    def due(self, step: int) -> bool:
-        """Return whether masks are drawn at ``step``."""
-        return _due(step, self.begin_step, self.end_step, self.frequency)
+    def _curve(self, progress: float) -> float:
+        return self.initial_sparsity + (self.final_sparsity - self.initial_sparsity) * progress
 
 
 @dataclass(frozen=True)
-class CosineSchedule:
+class CosineSchedule(_Ramp):
     """From initial to final sparsity along half a cosine: slow, fast, slow.
 
     Example:
@@ -208,22 +206,13 @@ class CosineSchedule:
     end_step: int
     frequency: int = 100
 
-    def __post_init__(self) -> None:
-        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
-
-    def __call__(self, step: int) -> float:
-        """Return the sparsity in force at ``step``."""
+    def _curve(self, progress: float) -> float:
         first, last = self.initial_sparsity, self.final_sparsity
-        span = (self.begin_step, self.end_step, self.frequency)
-        return _ramp(step, span, first, lambda t: last + (first - last) * (1 + math.cos(math.pi * t)) / 2)
-
-    def due(self, step: int) -> bool:
-        """Return whether masks are drawn at ``step``."""
-        return _due(step, self.begin_step, self.end_step, self.frequency)
+        return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @dataclass(frozen=True)
-class ExponentialSchedule:
+class ExponentialSchedule(_Ramp):
     """Density falls by the same factor at every update, from ``1 - initial`` to ``1 - final``.
 
     Raises:
@@ -241,20 +230,13 @@ class ExponentialSchedule:
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        _check(self.final_sparsity, self.initial_sparsity, self.begin_step, self.end_step, self.frequency)
+        super().__post_init__()
         if max(self.initial_sparsity, self.final_sparsity) >= 1:
             raise SelectionError("an exponential schedule never reaches sparsity 1; end below it")
 
-    def __call__(self, step: int) -> float:
-        """Return the sparsity in force at ``step``."""
+    def _curve(self, progress: float) -> float:
         first, last = 1 - self.initial_sparsity, 1 - self.final_sparsity
-        span = (self.begin_step, self.end_step, self.frequency)
-        exact = self.final_sparsity  # 1 - (1 - s) need not be s in floating point
-        return _ramp(step, span, self.initial_sparsity, lambda t: exact if t == 1 else 1 - first * (last / first) ** t)
-
-    def due(self, step: int) -> bool:
-        """Return whether masks are drawn at ``step``."""
-        return _due(step, self.begin_step, self.end_step, self.frequency)
+        return 1 - first * float((last / first) ** progress)
 
 
 @dataclass(frozen=True)
