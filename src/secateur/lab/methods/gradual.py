@@ -7,7 +7,7 @@ from secateur.lab.bench import Bench, Pruning
 
 __all__ = ["gradual"]
 
-SHARE = 0.6  # of the pruning phase in which sparsity rises; the rest retrains at the final sparsity
+SHARE = 0.8  # of the pruning phase in which sparsity rises; the rest retrains at the final sparsity
 UPDATES = 100  # redraws of the masks in that time
 
 
