@@ -66,6 +66,28 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(lenet: dict[str, Any], bare: dict[str, Any]) -> str:
+    """Return the rows that matter most in one table; every net had 30 epochs in all."""
+
+    def cells(result: dict[str, Any], method: str, sparsity: float) -> list[dict[str, Any]]:
+        return [c for c in result["cells"] if c["method"] == method and c["sparsity"] == sparsity]
+
+    gradual = cells(lenet, "gradual", 0.9)
+    rows = [
+        ("dense", "0", error([c["reference_test"] for c in gradual])),
+        ("gradual, retrained", "0.9", error([c["test"] for c in gradual])),
+        ("random, retrained (the control)", "0.9", error([c["test"] for c in cells(lenet, "random", 0.9)])),
+        ("one-shot global, not retrained", "0.8", error([c["test"] for c in cells(bare, "one-shot", 0.8)])),
+        (
+            "one-shot layer-wise, not retrained",
+            "0.8",
+            error([c["test"] for c in cells(bare, "one-shot-layerwise", 0.8)]),
+        ),
+    ]
+    lines = ["| LeNet-300-100, 30 epochs in all | sparsity | test error % |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {sparsity} | {value} |" for name, sparsity, value in rows)])
+
+
 def page(results: dict[str, dict[str, Any]]) -> str:
     """Return the whole results page."""
     where = results["mnist-lenet-300-100"]["environment"]
@@ -79,6 +101,8 @@ Made by `python benchmarks/mnist.py` on {where["date"]}: {where["processor"]}, o
 seeds. 10 % of the training images are kept for validation; the best epoch on them *at the final sparsity* is tested,
 once. "Dense trained as long" goes on from the same dense net for as many epochs as pruning takes, with the same
 settings, without pruning. Sparsity counts weights; biases are not targets.
+
+{summary(lenet, bare)}
 
 ## LeNet-300-100: {LENET.epochs} epochs dense, then {LENET.prune_epochs} epochs of pruning and retraining
 

@@ -171,7 +171,7 @@ def _gradient_hook(kept_bits: Tensor) -> Callable[[Tensor], None]:
 def _clear(tensor: Tensor, kept_bits: Tensor) -> None:
     """Set the removed elements of a tensor to zero.
 
-    A bitwise AND is some four times faster than ``masked_fill_`` on CPU and, unlike multiplication by the mask, turns
+    A bitwise AND is many times faster than ``masked_fill_`` on CPU and, unlike multiplication by the mask, turns
     infinities and NaN into zero as well.
     """
     integer = _BY_DTYPE.get(tensor.dtype)
