@@ -198,7 +198,9 @@ CHOICES = list(
 )
 
 
-@pytest.mark.parametrize(("granularity", "scope", "allocation"), CHOICES, ids=str)
+@pytest.mark.parametrize(
+    ("granularity", "scope", "allocation"), CHOICES, ids=lambda part: getattr(part, "__name__", str(part))
+)
 def test_every_combination_is_exact_or_says_why(granularity: object, scope: object, allocation: object) -> None:
     net = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(4, 8, 3, groups=2), "fc": torch.nn.Linear(8, 6)})
     weights = sc.prunable(net)

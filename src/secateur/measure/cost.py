@@ -54,6 +54,8 @@ def size_in_bytes(model: nn.Module) -> Bytes:
     seen: set[tuple[int, int]] = set()
     tensors = {}
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):  # the extra state of a module may be any object
+            continue
         key = (tensor.data_ptr(), tensor.numel())
         if tensor.numel() and key in seen:
             continue
@@ -134,27 +136,38 @@ def _threads(count: int | None) -> Iterator[None]:
 def peak_memory(model: nn.Module, example: tuple[Any, ...]) -> int:
     """Return the most bytes alive at once in a forward pass: parameters, buffers, inputs and activations.
 
-    On CUDA this is the allocator's own peak; on CPU every tensor an operator returns is counted while it lives, which
-    leaves out what kernels allocate for themselves.
+    On CUDA what the call adds at its peak is the allocator's own figure (whose peak statistics are reset); on CPU every
+    tensor an operator returns is counted while it lives, which leaves out what kernels allocate for themselves.
 
     Example:
         >>> peak_memory(nn.Linear(10, 5, bias=False), (torch.zeros(1, 10),))
         260
     """
-    first = next((p for p in model.parameters()), None)
-    if first is not None and first.is_cuda:
-        torch.cuda.reset_peak_memory_stats(first.device)
-        with torch.inference_mode():
-            model(*example)
-        return torch.cuda.max_memory_allocated(first.device)
     tracker = _Tracker()
     for tensor in [*model.parameters(), *model.buffers()]:
         tracker.see(tensor)
     # An example may be a small view of a large data set: only the view counts.
     tracker.add_input([leaf for leaf in tree_leaves(example) if isinstance(leaf, Tensor)])
-    with torch.inference_mode(), tracker:
-        model(*example)
-    return tracker.peak
+    first = next((p for p in model.parameters()), None)
+    try:
+        # Not inference_mode: what a module caches on its first call must stay usable in training.
+        with torch.no_grad():
+            if first is not None and first.is_cuda:
+                return tracker.now + _added_on_cuda(model, example, first.device)
+            with tracker:
+                model(*example)
+        return tracker.peak
+    finally:
+        tracker.detach()
+
+
+def _added_on_cuda(model: nn.Module, example: tuple[Any, ...], device: torch.device) -> int:
+    """Return the bytes a call adds at its peak to whatever else lives on the device."""
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    model(*example)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 class _Tracker(TorchDispatchMode):
@@ -164,6 +177,7 @@ class _Tracker(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known: set[int] = set()
+        self._finalizers: list[weakref.finalize[..., Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -187,7 +201,12 @@ class _Tracker(TorchDispatchMode):
         self._known.add(storage._cdata)
         self.now += storage.nbytes()
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+        self._finalizers.append(weakref.finalize(storage, self._free, storage._cdata, storage.nbytes()))
+
+    def detach(self) -> None:
+        """Leave nothing behind on tensors that live on."""
+        for finalizer in self._finalizers:
+            finalizer.detach()
 
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)

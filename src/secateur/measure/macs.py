@@ -10,7 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-__all__ = ["count_macs"]
+__all__ = ["count_macs", "has_rule"]
+
+_COUNTED = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+
+
+def has_rule(module: nn.Module) -> bool:
+    """Say if the multiply-adds of a module are known: it is counted, or it only looks up.
+
+    Example:
+        >>> has_rule(nn.Linear(1, 1)), has_rule(nn.Embedding(1, 1)), has_rule(nn.LayerNorm(1))
+        (True, True, False)
+    """
+    return isinstance(module, (*_COUNTED, nn.Embedding, nn.EmbeddingBag))
 
 
 def count_macs(model: nn.Module, example: tuple[Any, ...]) -> dict[int, int]:
@@ -26,7 +38,8 @@ def count_macs(model: nn.Module, example: tuple[Any, ...]) -> dict[int, int]:
         30
     """
     counts: dict[int, int] = {}
-    with torch.inference_mode(), _hooked(model, counts):
+    # Not inference_mode: what a module caches on its first call must stay usable in training.
+    with torch.no_grad(), _hooked(model, counts):
         model(*example)
     return counts
 
@@ -42,24 +55,23 @@ def _hooked(model: nn.Module, counts: dict[int, int]) -> Iterator[None]:
             add(module.weight, output.numel() // max(1, module.out_features) * module.weight.numel())
         elif isinstance(module, _ConvNd):
             # A forward convolution uses each weight once per output position, a transposed one per input position.
-            seen = args[0] if isinstance(module, _ConvTransposeNd) else output
+            seen = _input(args, kwargs) if isinstance(module, _ConvTransposeNd) else output
             spatial = module.weight.ndim - 2
             positions = seen.shape[-spatial:].numel() * (seen.shape[0] if seen.ndim > spatial + 1 else 1)
             add(module.weight, positions * module.weight.numel())
         elif isinstance(module, nn.RNNBase):
-            steps = _steps(args[0])
+            steps = _steps(_input(args, kwargs))
             for name, parameter in module.named_parameters(recurse=False):
                 if name.startswith("weight"):
                     add(parameter, steps * parameter.numel())
         elif isinstance(module, nn.RNNCellBase):
-            batch = args[0].shape[0] if args[0].ndim == 2 else 1
+            batch = _steps(_input(args, kwargs))
             add(module.weight_ih, batch * module.weight_ih.numel())
             add(module.weight_hh, batch * module.weight_hh.numel())
         elif isinstance(module, nn.MultiheadAttention):
             _attention(module, [*args, *(kwargs[k] for k in ("query", "key", "value") if k in kwargs)], add)
 
-    kinds = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-    handles = [m.register_forward_hook(hook, with_kwargs=True) for m in model.modules() if isinstance(m, kinds)]
+    handles = [m.register_forward_hook(hook, with_kwargs=True) for m in model.modules() if isinstance(m, _COUNTED)]
     try:
         yield
     finally:
@@ -67,8 +79,13 @@ def _hooked(model: nn.Module, counts: dict[int, int]) -> Iterator[None]:
             handle.remove()
 
 
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return a module's input, given by position or by name (``hx`` of cells comes after it)."""
+    return args[0] if args else kwargs["input"]
+
+
 def _steps(x: Any) -> int:
-    """Return time steps times batch of the input of a recurrent layer."""
+    """Return time steps times batch of the input of a recurrent layer or cell."""
     if isinstance(x, nn.utils.rnn.PackedSequence):
         return int(x.data.shape[0])
     return int(x.shape[:-1].numel())

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from secateur.vocabulary import CorruptFileError
+
 __all__ = ["Bytes", "Latency", "LayerReport", "Macs", "Report", "Share"]
 
 
@@ -118,6 +120,12 @@ class Report:
     peak_memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def reached(self) -> Share:
+        """What ``target_sparsity`` is held against: the targets that masks name, or all where there are no masks."""
+        masked = [layer for layer in self.layers if layer.mask_sparsity is not None] or self.layers
+        return Share(sum(layer.weights for layer in masked), sum(layer.kept for layer in masked))
+
     def to_json(self) -> dict[str, Any]:
         """Return a dict of plain values that ``json`` writes and :meth:`from_json` reads."""
         return {
@@ -134,8 +142,18 @@ class Report:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
-        """Return the report that :meth:`to_json` was called on."""
+        """Return the report that :meth:`to_json` was called on.
 
+        Raises:
+            CorruptFileError: ``data`` is not what :meth:`to_json` returns.
+        """
+        try:
+            return cls._read(data)
+        except (KeyError, TypeError) as error:
+            raise CorruptFileError(f"not a report of secateur.measure ({type(error).__name__}: {error})") from error
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> Report:
         def pick(kind: type, value: Mapping[str, Any]) -> Any:
             fields = [field.name for field in dataclasses.fields(kind)]
             return kind(**{name: value[name] for name in fields})
@@ -161,7 +179,7 @@ class Report:
             ("all targets", self.targets, macs),
             ("all parameters", self.parameters, ["", ""]),
         ):
-            counts = [f"{share.weights:,}", f"{share.kept:,}", f"{share.sparsity:.4f}"]
+            counts = [f"{share.weights:,}", f"{share.kept:,}", _decimals(share.sparsity)]
             rows.append([name, "", "", *counts, *tail])
         return "\n".join([*_aligned(head, rows), *self._totals()])
 
@@ -170,7 +188,7 @@ class Report:
         if self.targets.compression:
             lines.append(f"compression ratio {self.targets.compression:.2f} (target weights over kept target weights)")
         if self.target_sparsity is not None:
-            lines.append(f"sparsity asked for {self.target_sparsity:g}, reached {self.targets.sparsity:.6f}")
+            lines.append(f"sparsity asked for {self.target_sparsity:g}, reached {self.reached.sparsity:.6f}")
         lines.append(f"file {self.bytes.dense:,} bytes, gzipped {self.bytes.gzipped:,} bytes")
         if self.latency:
             t = self.latency
@@ -186,7 +204,14 @@ class Report:
 def _row(layer: LayerReport) -> list[str]:
     macs = ["-" if value is None else f"{value:,}" for value in (layer.macs, layer.macs_effective)]
     shape = "x".join(map(str, layer.shape))
-    return [layer.name, layer.kind, shape, f"{layer.weights:,}", f"{layer.kept:,}", f"{layer.sparsity:.4f}", *macs]
+    counts = [f"{layer.weights:,}", f"{layer.kept:,}", _decimals(layer.sparsity)]
+    return [layer.name, layer.kind, shape, *counts, *macs]
+
+
+def _decimals(sparsity: float) -> str:
+    """Print a sparsity with four places, or as many more as keep it from reading as all or nothing."""
+    places = next((p for p in range(4, 15) if float(f"{sparsity:.{p}f}") not in (0, 1)), 4)
+    return f"{sparsity:.{places}f}"
 
 
 def _aligned(head: list[str], rows: list[list[str]]) -> list[str]:
