@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,48 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(b"not a safetensors file at all")
     with pytest.raises(CorruptFileError, match="safetensors"):
         read_tensors(tmp_path / "t")
+
+
+@pytest.mark.parametrize("call", ["mkstemp", "replace"])
+def test_whatever_fails_the_old_file_stays_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def fail(*args: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr({"mkstemp": "tempfile.mkstemp", "replace": "pathlib.Path.replace"}[call], fail)
+    with pytest.raises(PermissionError):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    write_bytes(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    write_bytes(tmp_path / "atomic", b"")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_every_truncation_of_a_tensor_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    write_tensors(path, {"a": torch.zeros(0, 3), "b": torch.zeros(0), "c": torch.ones(2)}, {})
+    assert read_tensors(path)[0]["a"].shape == (0, 3) and read_tensors(path)[1] == {}
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(CorruptFileError, match="safetensors"):
+            read_tensors(path)

@@ -23,8 +23,9 @@ def storey(module: str) -> str:
 def imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively: write secateur.{node.module} out"
+            found.append(node.module or "")
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
     return [name for name in found if name.split(".")[0] == "secateur"]
@@ -53,3 +54,32 @@ def test_public_names_exist_and_are_described() -> None:
 
     for name in secateur.__all__:
         assert (getattr(secateur, name).__doc__ or "").strip(), name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.is_relative_to(SOURCE / "lab")],
+    ids=lambda path: str(path.relative_to(SOURCE)),
+)
+def test_the_lab_uses_public_names_only(path: Path) -> None:
+    import secateur
+
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = {*secateur.__all__, "__version__"}
+    aliases = {"secateur"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "secateur":
+            assert {alias.name for alias in node.names} <= public | {"lab"}
+        elif isinstance(node, ast.Import):
+            aliases |= {alias.asname for alias in node.names if alias.name == "secateur" and alias.asname}
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases
+    }
+    assert used <= public | {"lab"}, f"not public: {sorted(used - public)}"
+
+
+def test_every_folder_is_a_storey_of_the_design() -> None:
+    own = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
+    assert own - {"__main__"} <= set(STOREYS)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import secateur as sc
+from secateur.files import read_tensors, write_tensors
 from secateur.masks import bind
 from secateur.vocabulary import BadTargetError, CorruptFileError
 
@@ -51,11 +56,12 @@ def test_a_mask_takes_one_bit_a_weight(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(st.integers(0, 10_000), st.integers(0, 255))
-def test_a_damaged_file_is_refused_or_holds_valid_masks(
+def test_a_damaged_file_is_refused_or_says_the_same(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int
 ) -> None:
     path = tmp_path_factory.mktemp("masks") / "m.safetensors"
-    sc.Masks({"w": torch.rand(5, 7) < 0.5}).save(path)
+    saved = sc.Masks({"w": torch.rand(5, 7) < 0.5, "v": torch.rand(3) < 0.5})
+    saved.save(path)
     data = bytearray(path.read_bytes())
     data[position % len(data)] = value
     for damaged in (bytes(data), bytes(data[: position % len(data)])):
@@ -65,7 +71,7 @@ def test_a_damaged_file_is_refused_or_holds_valid_masks(
         except CorruptFileError as error:
             assert str(path) in str(error)
         else:
-            assert all(mask.dtype == torch.bool for mask in loaded.values())
+            assert loaded == saved  # a blank or a value that was there already
 
 
 def test_applying_writes_zeros_in_place_and_nothing_else() -> None:
@@ -106,3 +112,82 @@ def test_masks_know_their_parameters_until_these_are_gone() -> None:
     assert reference is not None and reference() is net.weight
     del net
     assert reference() is None
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    sc.Masks({"w": torch.rand(9) < 0.5}).save(path)
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(CorruptFileError, match="m is"):
+            sc.Masks.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "another"},
+        {"version": "2"},
+        {"shapes": "{"},
+        {"shapes": "[3]"},
+        {"shapes": "null"},
+        {"shapes": '{"w": [-3, -3]}'},
+        {"shapes": '{"w": [9.5]}'},
+        {"shapes": '{"w": [99999999999999999999999]}'},
+        {"shapes": '{"w": null}'},
+        {"shapes": '{"other": [9]}'},
+        {"shapes": '{"w": [3, 3]}'},
+        {"shapes": "{}"},
+        {"crc32": "00000000"},
+    ],
+    ids=str,
+)
+def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, change: Mapping[str, str]) -> None:
+    path = tmp_path / "m"
+    sc.Masks({"w": torch.ones(9, dtype=torch.bool)}).save(path)
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, metadata)
+    assert sc.Masks.load(path).sparsity == 0
+    write_tensors(path, tensors, {**metadata, **change})
+    with pytest.raises(CorruptFileError):
+        sc.Masks.load(path)
+    write_tensors(path, tensors, {key: value for key, value in metadata.items() if key not in change})
+    with pytest.raises(CorruptFileError):
+        sc.Masks.load(path)
+    assert json.loads(metadata["shapes"]) == {"w": [9]}
+
+
+def test_a_missing_file_is_just_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sc.Masks.load(tmp_path / "none")
+
+
+@given(masks(), masks())
+def test_de_morgan(a: sc.Masks, b: sc.Masks) -> None:
+    if any(a[name].shape != b[name].shape for name in a.keys() & b.keys()):
+        with pytest.raises(BadTargetError, match="differ in shape"):
+            _ = a & b
+        return
+    assert a & b == b & a and a | b == b | a
+    assert ~(a & b) == ~a | ~b and ~(a | b) == ~a & ~b
+    assert (a & b).keys() == a.keys() | b.keys()
+    assert a & (a | b) == a & (b | a)
+
+
+def test_copies_still_know_the_model_and_pickles_only_names() -> None:
+    net = nn.Linear(4, 4)
+    masks = sc.prune(net, 0.5)
+    twin = copy.deepcopy(masks)
+    assert twin == masks and twin["weight"] is not masks["weight"]
+    sc.hold(torch.optim.SGD(net.parameters(), lr=0.1), twin).release()
+    thawed = pickle.loads(pickle.dumps(masks))
+    assert thawed == masks and not thawed.targets
+
+
+def test_masks_cannot_be_changed_by_item() -> None:
+    masks = sc.Masks({"w": torch.ones(2, dtype=torch.bool)})
+    with pytest.raises(TypeError):
+        masks["w"] = torch.zeros(2, dtype=torch.bool)  # type: ignore[index]
+    with pytest.raises(BadTargetError, match="got list"):
+        sc.apply(nn.Linear(1, 1), {"weight": [[True]]})  # type: ignore[dict-item]

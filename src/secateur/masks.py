@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -77,7 +78,7 @@ class Masks(Mapping[str, Tensor]):
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
                 kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
                 raise BadTargetError(f"the mask of {name!r} must be a bool tensor, True = kept; got {kind}")
-        self._masks = MappingProxyType(dict(masks))
+        self._masks = dict(masks)
         known = targets if targets is not None else getattr(masks, "targets", {})
         self.targets: Mapping[str, Target] = MappingProxyType(dict(known))
 
@@ -100,6 +101,14 @@ class Masks(Mapping[str, Tensor]):
         return self.keys() == other.keys() and all(torch.equal(self[n], other[n]) for n in self)
 
     __hash__ = None  # type: ignore[assignment]  # equal by content, and content may live on any device
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Masks:
+        # Parameters are referred to weakly, so a copy still masks the same ones.
+        return Masks({name: mask.clone() for name, mask in self.items()}, self.targets)
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Tensor]], Masks], tuple[dict[str, Tensor]]]:
+        """Pickle names and masks alone, as a file does."""
+        return Masks, (dict(self._masks),)
 
     def __and__(self, other: Masks) -> Masks:
         """Keep what both keep; a target that only one of them names is as that one says."""
@@ -143,7 +152,8 @@ class Masks(Mapping[str, Tensor]):
         """Write the masks as a safetensors file with one bit a weight, in one atomic step."""
         shapes = {name: list(mask.shape) for name, mask in self.items()}
         packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy())) for name, mask in self.items()}
-        write_tensors(path, packed, {"format": _FORMAT, "version": "1", "shapes": json.dumps(shapes)})
+        metadata = {"format": _FORMAT, "version": "1", "shapes": json.dumps(shapes), "crc32": _checksum(shapes, packed)}
+        write_tensors(path, packed, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Masks:
@@ -157,9 +167,19 @@ class Masks(Mapping[str, Tensor]):
             raise CorruptFileError(f"{path} is not a mask file of version 1 (write one with Masks.save)")
         try:
             shapes = cast("dict[str, list[int]]", json.loads(metadata["shapes"]))
-            return cls({name: _unpack(bits, shapes[name]) for name, bits in packed.items()})
-        except (KeyError, ValueError, TypeError) as error:
-            raise CorruptFileError(f"{path} has shapes that do not fit its masks ({error})") from error
+            if metadata["crc32"] != _checksum(shapes, packed):
+                raise ValueError("the checksum differs")
+            return cls({name: _unpack(packed[name], shapes[name]) for name in shapes})
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise CorruptFileError(f"{path} is damaged: its shapes or bits are not what was saved ({error})") from error
+
+
+def _checksum(shapes: Mapping[str, list[int]], packed: Mapping[str, Tensor]) -> str:
+    """Return a checksum of all that a mask file says, in order of name."""
+    total = 0
+    for name, shape in sorted(shapes.items()):
+        total = zlib.crc32(packed[name].numpy().tobytes(), zlib.crc32(f"{name}:{shape}".encode(), total))
+    return f"{total:08x}"
 
 
 def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
@@ -203,7 +223,8 @@ def parameters_of(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn
 
 def bind(model: nn.Module, masks: Mapping[str, Tensor]) -> Masks:
     """Return the same masks, tied to the parameters of ``model`` that they name, on their devices."""
-    layouts = getattr(masks, "targets", {})
+    masks = masks if isinstance(masks, Masks) else Masks(masks)
+    layouts = masks.targets
     parameters = parameters_of(model, masks)
     targets = {n: Target(layouts.get(n, Target()).layout, weakref.ref(p)) for n, p in parameters.items()}
     return Masks({name: masks[name].to(parameters[name].device) for name in masks}, targets)

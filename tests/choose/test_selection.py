@@ -265,3 +265,95 @@ def test_memory_beyond_scores_and_masks_does_not_grow_with_the_model() -> None:
         masks = sc.select(scores, 0.9)
     assert masks.count().removed == round(0.9 * 8_001_000)
     assert largest <= 16 * 2**20, "a temporary is as large as the scores"
+
+
+@settings(max_examples=100, deadline=None)
+@given(scores(), st.floats(0, 1), st.data())
+def test_within_equals_the_reference_for_arbitrary_masks(
+    scores: dict[str, torch.Tensor], sparsity: float, data: st.DataObject
+) -> None:
+    seed = data.draw(st.integers(0, 99))
+    generator = torch.Generator().manual_seed(seed)
+    within = {name: torch.rand(s.shape, generator=generator) < 0.6 for name, s in scores.items()}
+    n = sum(s.numel() for s in scores.values())
+    masks = quiet(scores, sparsity, within=within)
+    assert (flat(masks) == reference(scores, round(sparsity * n), within)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    scores(),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.sampled_from([sc.Row("sum"), sc.Column("max"), sc.Block(2, 2, "mean")]),
+    st.sampled_from([sc.Global(), sc.PerTensor()]),
+)
+def test_masks_of_units_nest_and_count(
+    scores: dict[str, torch.Tensor], first: float, second: float, granularity: object, scope: object
+) -> None:
+    scores = {name: s.nan_to_num(posinf=3.0, neginf=-3.0) for name, s in scores.items()}
+    low, high = sorted((first, second))
+    outer = quiet(scores, low, granularity=granularity, scope=scope)
+    inner = quiet(scores, high, granularity=granularity, scope=scope, within=outer)
+    assert (inner & outer) == inner
+    assert quiet(scores, low, granularity=granularity, scope=scope, within=outer) == outer
+    ones = NamedTensors({name: torch.ones_like(s) for name, s in scores.items()})
+
+    def removed(masks: sc.Masks) -> int:
+        """Units removed: those of which no weight is left."""
+        units = {n: granularity.split(masks[n], ones.layout(n)).any(-1) for n in masks}  # type: ignore[attr-defined]
+        return sum(int((~unit).sum()) for unit in units.values())
+
+    sizes = [granularity.split(one, Layout()).shape[:-1].numel() for one in ones.values()]  # type: ignore[attr-defined]
+    for share, masks in ((low, outer), (high, inner)):
+        expected = round(share * sum(sizes)) if scope == sc.Global() else sum(round(share * size) for size in sizes)
+        assert removed(masks) == expected
+
+
+@pytest.mark.parametrize("scope", [sc.Global(), sc.PerTensor(), sc.PerRow()], ids=str)
+def test_what_goes_is_never_above_what_stays(scope: object) -> None:
+    weights = {name: torch.randn(8, 9) for name in "ab"}
+    masks = sc.select(sc.criteria.magnitude(weights), 0.6, scope=scope)  # type: ignore[arg-type]
+    pairs = [(weights[n].abs(), masks[n]) for n in weights]
+    if scope == sc.Global():
+        pairs = [(torch.cat([w for w, _ in pairs]), torch.cat([m for _, m in pairs]))]
+    if scope == sc.PerRow():
+        pairs = [(w[i], m[i]) for w, m in pairs for i in range(8)]
+    for weight, mask in pairs:
+        assert weight[~mask].max() <= weight[mask].min()
+
+
+@pytest.mark.parametrize(
+    "granularity", [sc.Row(), sc.Column(), sc.Block(2, 2), sc.Row("max"), sc.Column("mean")], ids=str
+)
+def test_tensors_without_elements_do_no_harm(granularity: object) -> None:
+    scores = {"empty": torch.rand(0, 3), "none": torch.rand(3, 0, 2), "full": torch.arange(1.0, 9).reshape(4, 2)}
+    masks = quiet(scores, 0.5, granularity=granularity, scope=sc.PerTensor())
+    assert masks.count("full") == (4, 8)
+    assert {name: masks[name].shape for name in masks} == {name: s.shape for name, s in scores.items()}
+    for scope in (sc.PerRow(), sc.Global(), sc.Window(1, 2)):
+        assert quiet(scores, 0.5, scope=scope)["empty"].shape == (0, 3)
+
+
+def test_a_layer_that_empties_beside_one_that_should_is_still_named() -> None:
+    scores = {"wanted": torch.rand(2, 2), "tiny": torch.rand(1, 2)}
+    with pytest.warns(CollapseWarning, match="weights of tiny were"):
+        sc.select(scores, scope=sc.PerTensor(), allocation={"wanted": 1.0, "tiny": 0.9})
+
+
+def test_window_reference_on_transposed_and_grouped_layers() -> None:
+    for layer in (torch.nn.ConvTranspose2d(8, 6, 2, groups=2), torch.nn.Conv2d(8, 4, 3, groups=2)):
+        weights = sc.prunable(layer)
+        mask = sc.select(sc.criteria.magnitude(weights), scope=sc.Window(1, 2))["weight"]
+        score = layer.weight.detach().abs()
+        inputs = 0 if isinstance(layer, torch.nn.ConvTranspose2d) else 1
+        size = 4 if inputs == 0 else layer.weight.shape[1]  # inputs of one group
+        for part, kept in zip(score.split(size, inputs), mask.split(size, inputs), strict=True):
+            pairs, keeps = part.unflatten(inputs, (-1, 2)), kept.unflatten(inputs, (-1, 2))
+            assert torch.equal(keeps.int().argmax(inputs + 1), pairs.argmax(inputs + 1))
+            assert (keeps.sum(inputs + 1) == 1).all()
+
+
+def test_choices_print_as_code_and_compare() -> None:
+    assert sc.Choice(scope=sc.PerRow()) == sc.Choice(scope=sc.PerRow()) != sc.Choice()
+    assert "criterion=magnitude" in repr(sc.Choice())

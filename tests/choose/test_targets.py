@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import secateur as sc
-from secateur.vocabulary import BadTargetError, NothingPrunedWarning
+from secateur.vocabulary import BadTargetError, Layout, NothingPrunedWarning
 
 
 class Everything(nn.Module):
@@ -69,3 +69,49 @@ def test_wrappers_do_not_change_names() -> None:
     wrapped = torch.compile(nn.DataParallel(net), backend="eager")
     assert list(sc.prunable(wrapped)) == ["0.weight"]  # type: ignore[arg-type]
     assert sc.prunable(wrapped)["0.weight"] is net[0].weight  # type: ignore[arg-type]
+
+
+def test_layouts_follow_the_modules() -> None:
+    net = nn.ModuleList([nn.Linear(4, 4), nn.Conv2d(4, 4, 3, groups=2), nn.ConvTranspose1d(4, 4, 3, groups=4)])
+    layouts = [target.layout for target in sc.prunable(net).targets.values()]
+    assert layouts == [Layout(), Layout(groups=2), Layout(out_axis=1, in_axis=0, groups=4)]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (nn.Bilinear(2, 3, 4), ["weight"]),
+        (nn.RNN(2, 3, bidirectional=True), [f"weight_{k}_l0{r}" for r in ("", "_reverse") for k in ("ih", "hh")]),
+        (nn.GRU(2, 3), ["weight_ih_l0", "weight_hh_l0"]),
+        (nn.LSTMCell(2, 3), ["weight_ih", "weight_hh"]),
+        (nn.ConvTranspose1d(2, 2, 2), ["weight"]),
+        (nn.ConvTranspose3d(2, 2, 2), ["weight"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_single_modules(module: nn.Module, names: list[str]) -> None:
+    weights = sc.prunable(module)
+    assert list(weights) == names
+    assert all(weights[name] is module.get_parameter(name) for name in names), "parameters, not copies"
+
+
+def test_a_lazy_layer_has_to_see_a_batch_first() -> None:
+    net = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(BadTargetError, match=r"'0\.weight' has no shape yet"):
+        sc.prunable(net)
+    net(torch.ones(2, 5))
+    assert sc.prunable(net)["0.weight"].shape == (3, 5)
+
+
+def test_names_are_those_of_the_state_dict() -> None:
+    net = Everything()
+    assert sc.prunable(net, biases=True).keys() <= net.state_dict().keys()
+    inner = nn.Sequential(torch.compile(nn.Linear(2, 2), backend="eager"))  # type: ignore[arg-type]
+    assert sc.prunable(inner).keys() <= inner.state_dict().keys()
+
+
+def test_ignoring_everything_is_refused() -> None:
+    with pytest.raises(BadTargetError, match="no prunable tensor in Sequential"):
+        sc.prunable(nn.Sequential(nn.Linear(2, 2)), ignore=["*"])
+    with pytest.raises(BadTargetError, match="LSTM"):
+        sc.prunable(nn.Linear(2, 2), include=[nn.LSTM])

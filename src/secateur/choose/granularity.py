@@ -6,6 +6,7 @@ what one unit holds; ``join`` undoes it. Scores are pooled, and unit masks sprea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -133,7 +134,7 @@ class Column:
     def split(self, x: Tensor, layout: Layout) -> Tensor:
         """Lay ``x`` out as ``(in, out / groups * kernel)``."""
         x_OIK = canonical(x, layout)
-        x_GOIK = x_OIK.reshape(layout.groups, -1, *x_OIK.shape[1:])
+        x_GOIK = x_OIK.reshape(layout.groups, x_OIK.shape[0] // layout.groups, *x_OIK.shape[1:])
         return x_GOIK.transpose(1, 2).flatten(2).flatten(0, 1)
 
     def join(self, units: Tensor, shape: torch.Size, layout: Layout) -> Tensor:
@@ -152,10 +153,11 @@ def canonical(x: Tensor, layout: Layout) -> Tensor:
     """
     if x.ndim < 2:
         return x.reshape(-1, 1, 1)
+    kernel = math.prod(x.shape[2:])  # not -1, which is ambiguous where a tensor is empty
     if layout.out_axis == 0:
-        return x.reshape(x.shape[0], x.shape[1], -1)
+        return x.reshape(x.shape[0], x.shape[1], kernel)
     # A transposed convolution holds (in, out / groups): its groups divide the first axis.
-    x_GIOK = x.reshape(layout.groups, x.shape[0] // layout.groups, x.shape[1], -1)
+    x_GIOK = x.reshape(layout.groups, x.shape[0] // layout.groups, x.shape[1], kernel)
     return x_GIOK.transpose(1, 2).flatten(0, 1)
 
 
@@ -163,7 +165,7 @@ def restore(x_OIK: Tensor, shape: torch.Size, layout: Layout) -> Tensor:
     """Undo :func:`canonical`."""
     if len(shape) < 2 or layout.out_axis == 0:
         return x_OIK.reshape(shape)
-    x_GOIK = x_OIK.reshape(layout.groups, -1, *x_OIK.shape[1:])
+    x_GOIK = x_OIK.reshape(layout.groups, x_OIK.shape[0] // layout.groups, *x_OIK.shape[1:])
     return x_GOIK.transpose(1, 2).reshape(shape)
 
 
@@ -178,7 +180,7 @@ def pool(scores_UN: Tensor, sizes_U: Tensor, reduce: Reduce) -> Tensor:
         if bool((values < 0).any()):
             raise SelectionError("reduce='l2' needs scores of at least 0; use reduce='sum' for signed scores")
         return values.square().sum(-1).sqrt()
-    if reduce == "sum":
+    if reduce == "sum" or (reduce in ("mean", "max") and scores_UN.shape[-1] == 0):
         return values.sum(-1)
     if reduce == "mean":
         return values.sum(-1) / sizes_U

@@ -36,9 +36,11 @@ def keep_largest(
         >>> keep_largest({"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([1.0, 2.0])}, 2)
         {'a': tensor([ True, False]), 'b': tensor([False,  True])}
     """
-    masks = {
-        n: torch.ones_like(s, dtype=torch.bool) if within is None else within[n].clone() for n, s in scores.items()
-    }
+    masks = {}
+    for name, score in scores.items():
+        # In C order whatever the layout of the scores: position means the same everywhere, and chunks are views.
+        whole = torch.ones(score.shape, dtype=torch.bool, device=score.device)
+        masks[name] = whole if within is None else whole.copy_(within[name])
     if remove == 0:
         return masks
     wide = torch.float64 if any(s.dtype == torch.float64 for s in scores.values()) else torch.float32

@@ -100,14 +100,15 @@ def erk(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
     budget = sum(sizes.values()) - round(sparsity * sum(sizes.values()))
     whole = {name for name, w in weights.items() if w.ndim < 2}
     slope = {name: sum(w.shape) / w.numel() for name, w in weights.items() if w.ndim >= 2 and w.numel()}
+    vectors = sum(sizes[name] for name in whole)
+    if vectors > budget:
+        raise SelectionError(
+            f"erk keeps vectors whole, {vectors} weights, but sparsity {sparsity} keeps only {budget}; "
+            "leave biases out of the targets"
+        )
     scale = 0.0
     while free := sorted(slope.keys() - whole):
         left = budget - sum(sizes[name] for name in whole)
-        if left < 0:
-            raise SelectionError(
-                f"erk keeps vectors whole, {sum(sizes[n] for n in whole)} weights, but sparsity {sparsity} keeps only "
-                f"{budget}; leave biases out of the targets"
-            )
         scale = left / sum(slope[name] * sizes[name] for name in free)
         full = {name for name in free if scale * slope[name] > 1}
         if not full:

@@ -179,6 +179,9 @@ def _shares(
         raise SelectionError("sparsity is needed: a share between 0 and 1")
     else:
         shares = dict(allocation(scores, sparsity)) if allocation else dict.fromkeys(scores, sparsity)
+        missing = [name for name in scores if name not in shares]
+        if missing:
+            raise SelectionError(f"the allocation gives no sparsity to {missing}; it must name every target")
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise SelectionError(f"the allocation gives {name!r} the sparsity {share}, outside 0 to 1")
@@ -192,6 +195,12 @@ def _members(scores: NamedTensors, granularity: Granularity) -> dict[str, list[s
         for name in scores:
             bias = bias_of(name)
             if bias != name and bias in scores and scores[bias].ndim == 1 and name in members:
+                rows = canonical(scores[name], scores.layout(name)).shape[0]
+                if len(scores[bias]) != rows:
+                    raise SelectionError(
+                        f"{bias!r} has {len(scores[bias])} elements, {name!r} has {rows} rows; take the weights from "
+                        "secateur.prunable, which knows how each is laid out"
+                    )
                 members[name].append(bias)
                 members.pop(bias, None)
     if isinstance(granularity, Column):
@@ -208,11 +217,13 @@ def _pooled(scores: NamedTensors, granularity: Granularity) -> tuple[dict[str, T
         return dict(scores), members
     units = {}
     for name, own in members.items():
-        parts = [granularity.split(scores[m], scores.layout(m)) for m in own]
-        sizes = sum(
-            granularity.split(torch.ones_like(scores[m], dtype=torch.float32), scores.layout(m)).sum(-1) for m in own
-        )
-        units[name] = pool(torch.cat(parts, dim=-1), torch.as_tensor(sizes), granularity.reduce)
+        parts = torch.cat([granularity.split(scores[m], scores.layout(m)) for m in own], dim=-1)
+        ones = [granularity.split(torch.ones_like(scores[m], dtype=torch.bool), scores.layout(m)) for m in own]
+        real = torch.cat(ones, dim=-1)
+        if granularity.reduce == "max":
+            # The zeros that pad a partial unit must not win over negative scores.
+            parts = parts.masked_fill(~real, -torch.inf)
+        units[name] = pool(parts, real.sum(-1), granularity.reduce)
         if bool(units[name].isnan().any()):
             raise SelectionError(f"the scores of {name!r} pool to NaN: infinities of both signs in one unit")
     return units, members
@@ -328,7 +339,6 @@ def _warn(masks: dict[str, Tensor], share: Mapping[str, float], scope: Scope) ->
             NothingPrunedWarning,
             stacklevel=3,
         )
-    asked = max(share.values())
-    empty = [n for n, m in masks.items() if m.ndim > 1 and m.numel() and asked < 1 and not bool(m.any())]
+    empty = [n for n, m in masks.items() if m.ndim > 1 and m.numel() and share[n] < 1 and not bool(m.any())]
     if empty:
         warnings.warn(f"all weights of {', '.join(empty)} were removed", CollapseWarning, stacklevel=3)

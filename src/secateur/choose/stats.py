@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.choose.targets import prunable
-from secateur.vocabulary import SelectionError
+from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["GradientStats", "Gradients", "gradients"]
 
@@ -34,6 +34,9 @@ class Gradients:
 class GradientStats:
     """A running mean of gradients: call :meth:`update` once a batch, :meth:`compute` at the end.
 
+    Raises:
+        BadTargetError: a weight does not require gradients.
+
     Example:
         >>> w = torch.tensor([2.0], requires_grad=True)
         >>> stats = GradientStats({"w": w})
@@ -45,6 +48,9 @@ class GradientStats:
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        frozen = [name for name, w in weights.items() if not w.requires_grad]
+        if frozen:
+            raise BadTargetError(f"{frozen} have no gradient; give them requires_grad, or leave them out (ignore=)")
         self._weights = dict(weights)
         self._sum = {name: torch.zeros_like(w, requires_grad=False) for name, w in weights.items()}
         self._product = {name: torch.zeros_like(w, requires_grad=False) for name, w in weights.items()}
@@ -90,6 +96,7 @@ def gradients(
         weights: the targets; :func:`secateur.prunable` of the model if left out.
 
     Raises:
+        BadTargetError: a target is frozen (``requires_grad`` is False).
         SelectionError: ``batches`` is empty.
 
     Example:
@@ -99,13 +106,15 @@ def gradients(
         torch.Size([1, 2])
     """
     stats = GradientStats(prunable(model) if weights is None else weights)
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    # With their places, because a module may put a new tensor there instead of writing into the old one.
+    places = [(module, name) for module in model.modules() for name, _ in module.named_buffers(recurse=False)]
+    buffers = [(module, name, module.get_buffer(name), module.get_buffer(name).clone()) for module, name in places]
     try:
         with torch.enable_grad():
             for x, y in batches:
                 stats.update(loss_function(model(x), y))
     finally:
         with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer.copy_(before))
     return stats.compute()

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.parameter import is_lazy
 
 from secateur.masks import unwrap
 from secateur.vocabulary import BadTargetError, Layout, NothingPrunedWarning, Target, Weights, near_matches
@@ -46,7 +47,7 @@ def prunable(
         The parameters themselves (not copies), with their layouts.
 
     Raises:
-        BadTargetError: nothing matched, or a pattern of ``include`` matched nothing.
+        BadTargetError: nothing matched, a pattern of ``include`` matched nothing, or a target has no shape yet.
 
     Example:
         >>> from torch import nn
@@ -66,6 +67,8 @@ def prunable(
     for place in places:
         if id(place.parameter) in seen | left_out or not _admitted(place, include, biases):
             continue
+        if is_lazy(place.parameter):
+            raise BadTargetError(f"{place.name!r} has no shape yet; run one batch through the model first")
         seen.add(id(place.parameter))
         found[place.name] = place
     if not found:

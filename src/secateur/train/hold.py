@@ -98,7 +98,7 @@ class Hold:
             if parameter.requires_grad:
                 hook = _gradient_hook(self._kept_bits[parameter])
                 self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
-            if not parameter.requires_grad or type(self._optimizer) not in _ELEMENTWISE:
+            if not parameter.requires_grad or not _leaves_zeros(self._optimizer, parameter.dtype):
                 # A frozen parameter may be thawed while it is held, and would have no gradient hook.
                 self._after_step.append(parameter)
         if self._after_step:
@@ -126,8 +126,8 @@ class Hold:
     @torch.no_grad()
     def _zero(self, parameter: nn.Parameter) -> None:
         state = self._optimizer.state.get(parameter, {})
-        gradient = [] if parameter.grad is None else [parameter.grad]
-        for tensor in itertools.chain([parameter.data], gradient, state.values()):
+        _clear_gradient(parameter, self._kept_bits[parameter])
+        for tensor in itertools.chain([parameter.data], state.values()):
             if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
                 _clear(tensor, self._kept_bits[parameter])
 
@@ -148,6 +148,15 @@ def _live_parameters(masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
     return parameters
 
 
+def _leaves_zeros(optimizer: Optimizer, dtype: torch.dtype) -> bool:
+    """Return whether a step leaves a weight of zero value, gradient and state at zero by its own arithmetic."""
+    # An eps that is 0 in the weight's dtype, as 1e-8 is in float16, makes 0 / 0 of it.
+    divides = any(
+        float(torch.tensor(float(group.get("eps", 1.0)), dtype=dtype)) == 0 for group in optimizer.param_groups
+    )
+    return type(optimizer) in _ELEMENTWISE and not divides
+
+
 def _kept_bits(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a mask as integers with all bits set (-1) where kept, none where removed.
 
@@ -162,10 +171,21 @@ def _gradient_hook(kept_bits: Tensor) -> Callable[[Tensor], None]:
     """Return the hook that masks a gradient. It runs for every target at every step, so it is kept short."""
 
     def mask(parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            _clear(parameter.grad.detach(), kept_bits)
+        _clear_gradient(parameter, kept_bits)
 
     return mask
+
+
+def _clear_gradient(parameter: Tensor, kept_bits: Tensor) -> None:
+    gradient = parameter.grad
+    if gradient is None:
+        return
+    if gradient.layout == torch.sparse_coo:
+        # Of an embedding: only its own rows are there, some of them more than once until they are summed.
+        parameter.grad = gradient = gradient.detach().coalesce()
+        gradient.values().masked_fill_(kept_bits[tuple(gradient.indices())] == 0, 0.0)
+    else:
+        _clear(gradient.detach(), kept_bits)
 
 
 def _clear(tensor: Tensor, kept_bits: Tensor) -> None:
@@ -176,7 +196,7 @@ def _clear(tensor: Tensor, kept_bits: Tensor) -> None:
     """
     integer = _BY_DTYPE.get(tensor.dtype)
     if integer is None or tensor.layout != torch.strided:
-        # State of other dtypes, and sparse gradients (of embeddings).
+        # State of other dtypes.
         tensor.mul_(kept_bits.abs())
     else:
         tensor.view(integer).bitwise_and_(kept_bits)

@@ -69,6 +69,7 @@ class Pruner:
         self._parameters = parameters_of(model, found)
         self._targets = found.targets
         self._shadow = Shadow(self._parameters, regrow if isinstance(regrow, Regrow) else Regrow()) if regrow else None
+        self._finalized = False
         self.step_count = 0
         self.sparsity = 0.0
         whole = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self._parameters.items()}
@@ -77,9 +78,10 @@ class Pruner:
         self._advance()
 
     def step(self) -> None:
-        """Count one optimizer step, and redraw the masks if the schedule says so."""
+        """Count one optimizer step, and redraw the masks if the schedule says so; after finalize, only count."""
         self.step_count += 1
-        self._advance()
+        if not self._finalized:
+            self._advance()
 
     def finalize(self) -> Masks:
         """End pruning: hooks and shadows are gone, zeros stay in the weights; return the masks.
@@ -93,6 +95,7 @@ class Pruner:
                 UnfinishedWarning,
                 stacklevel=2,
             )
+        self._finalized = True
         self._hold.release()
         if self._shadow:
             self._shadow.release()

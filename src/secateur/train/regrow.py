@@ -70,6 +70,8 @@ class Shadow:
 
     def _step(self, name: str):  # type: ignore[no-untyped-def]
         def step(gradient: Tensor) -> None:
-            self.values[name].sub_(gradient * self._removed[name], alpha=self._regrow.learning_rate)
+            # A gradient that overflowed (the first ones under a GradScaler do) teaches nothing.
+            usable = self._removed[name] & gradient.isfinite()
+            self.values[name].sub_(gradient.where(usable, 0), alpha=self._regrow.learning_rate)
 
         return step

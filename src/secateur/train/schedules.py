@@ -77,7 +77,10 @@ class _Ramp:
         if step >= self.end_step:
             return self.final_sparsity
         last = (step - self.begin_step) // self.frequency * self.frequency
-        return self._curve(last / (self.end_step - self.begin_step)) if last else self.initial_sparsity
+        low, high = sorted((self.initial_sparsity, self.final_sparsity))
+        # Rounding may carry a curve past its ends by a hair, and one hair can be one weight.
+        curve = self._curve(last / (self.end_step - self.begin_step)) if last else self.initial_sparsity
+        return min(max(curve, low), high)
 
     def due(self, step: int) -> bool:
         """Return whether masks are drawn at ``step``."""
@@ -154,6 +157,9 @@ class PolynomialSchedule(_Ramp):
     Source: Zhu and Gupta 2017, "To prune, or not to prune" (arXiv 1710.01878), eq. 1; the parameters are those of
     tfmot's PolynomialDecay.
 
+    Raises:
+        SelectionError: a power that is not above 0.
+
     Example:
         >>> schedule = PolynomialSchedule(0.5, 0.8, begin_step=0, end_step=400, frequency=100)
         >>> [round(schedule(step), 4) for step in (0, 99, 100, 200, 400, 999)]
@@ -166,6 +172,11 @@ class PolynomialSchedule(_Ramp):
     end_step: int
     power: float = 3
     frequency: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.power > 0:
+            raise SelectionError(f"power is a number above 0, got {self.power}")
 
     def _curve(self, progress: float) -> float:
         first, last = self.initial_sparsity, self.final_sparsity
