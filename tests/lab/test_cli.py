@@ -140,7 +140,12 @@ def test_a_config_reproduces_its_run_and_flags_win(tmp_path: Path) -> None:
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     flags = ["run", "--epochs", "100000", "--prune-epochs", "0", "--out", "run", "--quiet"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "secateur.lab", *flags], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [sys.executable, "-m", "secateur.lab", *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        # A shell's background jobs are started with SIGINT ignored, and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "phases" / "dense.partial.safetensors").exists() and time.monotonic() < deadline:
