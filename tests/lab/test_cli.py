@@ -145,7 +145,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
         text=True,
         cwd=tmp_path,
         # A shell's background jobs are started with SIGINT ignored, and pass that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "phases" / "dense.partial.safetensors").exists() and time.monotonic() < deadline:
