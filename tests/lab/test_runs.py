@@ -187,3 +187,34 @@ def test_settings_survive_toml_and_the_command_line(tmp_path: Path) -> None:
     assert "--learning-rate 0.0003" in settings.command() and "--seed 7" in settings.command()
     with pytest.raises(LabError, match="whole number"):
         Settings(epochs=1.5)  # type: ignore[arg-type]
+
+
+def test_warnings_given_before_a_stop_are_still_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empties = Settings(model="mlp:32", epochs=1, prune_epochs=4, sparsity=0.9995, method="one-shot")
+    whole = runs.run(empties, tmp_path / "whole")
+    original = checkpoint.save
+
+    def save(path: Path, state: checkpoint.State) -> None:
+        if path.name == "prune.partial.safetensors" and state.values["epoch"] == 3:
+            raise KeyboardInterrupt
+        original(path, state)
+
+    monkeypatch.setattr(bench.checkpoint, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(empties, tmp_path / "cut")
+    monkeypatch.undo()
+    cut = runs.run(empties, tmp_path / "cut")
+    assert whole["warnings"] and cut["warnings"] == whole["warnings"]
+
+
+def test_a_checkpoint_of_another_model_and_a_damaged_result_are_named(tmp_path: Path) -> None:
+    runs.run(SMALL, tmp_path / "run")
+    runs.run(Settings(model="mlp:16", epochs=4, prune_epochs=6), tmp_path / "other")
+    (tmp_path / "run" / "result.json").unlink()
+    other = tmp_path / "other" / "phases" / "dense.safetensors"
+    (tmp_path / "run" / "phases" / "dense.safetensors").write_bytes(other.read_bytes())
+    with pytest.raises(CorruptFileError, match=r"dense\.safetensors does not fit the model"):
+        runs.run(SMALL, tmp_path / "run")
+    (tmp_path / "other" / "result.json").write_text("[]")
+    with pytest.raises(CorruptFileError, match="holds no result"):
+        runs.read_result(tmp_path / "other")

@@ -7,9 +7,12 @@ method needs no code for resuming, as long as what it does between phases depend
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,8 @@ from secateur.lab import checkpoint
 from secateur.lab.data import Dataset, batch_count, batches
 from secateur.lab.journal import Journal
 from secateur.lab.settings import Settings
-from secateur.lab.training import evaluate, learning_rate, make_optimizer, train_epoch
+from secateur.lab.training import DivergedError, Score, evaluate, learning_rate, make_optimizer, train_epoch
+from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurWarning
 
 __all__ = ["Bench", "Outcome", "Pruning"]
 
@@ -54,6 +58,7 @@ class Bench:
         self.data = data
         self.masks: sc.Masks | None = None
         self.last = Outcome(0.0, 0, 0.0)
+        self.notes: list[str] = []
         self.folder = folder
         self.journal = journal
 
@@ -77,17 +82,24 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         done, part = folder / f"{name}.safetensors", folder / f"{name}.partial.safetensors"
         if done.exists():
-            return self._recall(checkpoint.load(done))
+            with _fits(done):
+                return self._recall(checkpoint.load(done))
+        notes: list[str] = []
         torch.manual_seed(self._seed(name, -1))
-        work = _Work(self, name, epochs, pruning)
+        with _noting(notes):
+            work = _Work(self, name, epochs, pruning, notes)
         if part.exists():
-            work.resume(checkpoint.load(part))
+            with _fits(part):
+                work.resume(checkpoint.load(part))
         else:
             self.journal.rewind(name, 0)
         for epoch in range(work.epoch, epochs):
-            work.run_epoch(epoch)
+            with _noting(notes):
+                work.run_epoch(epoch)
             checkpoint.save(part, work.state())
-        finished = work.finish()
+        with _noting(notes):
+            finished = work.finish()
+        finished.values["notes"] = notes
         checkpoint.save(done, finished)
         part.unlink(missing_ok=True)
         return self._recall(finished)
@@ -101,6 +113,7 @@ class Bench:
         masks = state.groups.get("masks")
         self.restore(state.groups["model"], sc.Masks(masks) if masks else None)
         self.last = Outcome(state.values["validation"], state.values["best_epoch"], state.values["seconds"])
+        _add(self.notes, state.values.get("notes", []))
         return self.last
 
     def _seed(self, name: str, epoch: int) -> int:
@@ -108,10 +121,35 @@ class Bench:
         return zlib.crc32(f"{self.settings.seed}/{name}/{epoch}".encode())
 
 
+@contextlib.contextmanager
+def _noting(notes: list[str]) -> Iterator[None]:
+    """Collect the text of this package's warnings: a resumed run must still know those given before it was killed."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SecateurWarning)
+        yield
+    _add(notes, [str(each.message) for each in caught if issubclass(each.category, SecateurWarning)])
+
+
+def _add(notes: list[str], more: list[str]) -> None:
+    notes.extend(text for text in dict.fromkeys(more) if text not in notes)
+
+
+@contextlib.contextmanager
+def _fits(path: Path) -> Iterator[None]:
+    """Name the checkpoint that the model, perhaps edited since, cannot take."""
+    try:
+        yield
+    except (RuntimeError, KeyError, BadTargetError) as error:
+        raise CorruptFileError(
+            f"{path} does not fit the model or lacks an entry ({error}); if the model was changed, start over with "
+            "--again or choose another --out"
+        ) from error
+
+
 class _Work:
     """A phase under way."""
 
-    def __init__(self, bench: Bench, name: str, epochs: int, pruning: Pruning | None) -> None:
+    def __init__(self, bench: Bench, name: str, epochs: int, pruning: Pruning | None, notes: list[str]) -> None:
         self.bench, self.name, self.epochs, self.pruning = bench, name, epochs, pruning
         self.steps = max(1, bench.steps(epochs))
         self.optimizer = make_optimizer(bench.model, bench.settings)
@@ -122,6 +160,7 @@ class _Work:
             self.pruner = sc.Pruner(bench.model, self.optimizer, pruning.schedule, pruning.choice, weights=weights)
         elif bench.masks is not None:
             self.hold = sc.hold(self.optimizer, bench.masks, bench.model)
+        self.notes = notes
         self.epoch, self.seconds = 0, 0.0
         self.best: dict[str, Tensor] | None = None
         self.best_accuracy, self.best_epoch = -1.0, 0
@@ -147,6 +186,8 @@ class _Work:
         data = batches(bench.data.train, settings.batch_size, generator, augment=bench.data.augment)
         trained = train_epoch(bench.model, self.optimizer, data, before_step, after_step)
         checked = evaluate(bench.model, bench.data.validation)
+        if not math.isfinite(checked.loss):
+            raise DivergedError("the validation loss is not finite; lower --learning-rate")
         self.epoch = epoch + 1
         # At equal accuracy the later epoch is kept: it has been trained longer at the same result.
         if self._at_target() and checked.accuracy >= self.best_accuracy:
@@ -154,20 +195,21 @@ class _Work:
             self.best_accuracy, self.best_epoch = checked.accuracy, self.epoch
         seconds = time.perf_counter() - started
         self.seconds += seconds
-        bench.journal.record(
-            {
-                "phase": self.name,
-                "epoch": self.epoch,
-                "step": first + batch_count(bench.data.train, settings.batch_size),
-                "loss": trained.loss,
-                "train_accuracy": trained.accuracy,
-                "validation_loss": checked.loss,
-                "validation_accuracy": checked.accuracy,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                **self._sparsity(),
-                "seconds": round(seconds, 3),
-            }
-        )
+        bench.journal.record(self._row(trained, checked) | {"seconds": round(seconds, 3)})
+
+    def _row(self, trained: Score, checked: Score) -> dict[str, Any]:
+        """Return what ``metrics.jsonl`` says about the epoch that just ended."""
+        return {
+            "phase": self.name,
+            "epoch": self.epoch,
+            "step": self.bench.steps(self.epoch),
+            "loss": trained.loss,
+            "train_accuracy": trained.accuracy,
+            "validation_loss": checked.loss,
+            "validation_accuracy": checked.accuracy,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **self._sparsity(),
+        }
 
     def state(self) -> checkpoint.State:
         """Return everything needed to go on from the end of this epoch."""
@@ -178,6 +220,7 @@ class _Work:
                 "best_accuracy": self.best_accuracy,
                 "best_epoch": self.best_epoch,
                 "seconds": self.seconds,
+                "notes": self.notes,
             },
         )
         state.groups["optimizer"] = checkpoint.optimizer_tensors(self.optimizer)
@@ -194,6 +237,7 @@ class _Work:
         self.best = state.groups.get("best")
         self.epoch, self.seconds = state.values["epoch"], state.values["seconds"]
         self.best_accuracy, self.best_epoch = state.values["best_accuracy"], state.values["best_epoch"]
+        _add(self.notes, state.values.get("notes", []))
         self.bench.journal.rewind(self.name, self.epoch)
 
     def finish(self) -> checkpoint.State:

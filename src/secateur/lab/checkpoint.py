@@ -43,10 +43,16 @@ def load(path: Path) -> State:
     Raises:
         CorruptFileError: the file is damaged or not a checkpoint of this version.
     """
-    tensors, metadata = read_tensors(path)
+    try:
+        tensors, metadata = read_tensors(path)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; remove it to start this phase again") from error
     if metadata.get("format") != "secateur-checkpoint" or metadata.get("version") != "1":
         raise CorruptFileError(f"{path} is not a checkpoint of version 1; remove it to start this phase again")
-    state = State(values=json.loads(metadata["values"]))
+    try:
+        state = State(values=json.loads(metadata["values"]))
+    except (KeyError, ValueError) as error:
+        raise CorruptFileError(f"{path} lacks its values ({error}); remove it to start this phase again") from error
     for key, tensor in tensors.items():
         group, _, name = key.partition("/")
         state.groups.setdefault(group, {})[name] = tensor

@@ -29,8 +29,8 @@ class Journal:
         self._path = folder / "metrics.jsonl"
         self._events = folder / "tensorboard" if events else None
         self._writers: dict[str, Any] = {}
-        self._bar = _Bar() if bar else None
         self._path.touch(exist_ok=True)
+        self._bar = _Bar() if bar else None
 
     def record(self, row: dict[str, Any]) -> None:
         """Append one epoch, on disk before this returns."""
@@ -127,9 +127,11 @@ class _Bar:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the epochs of a run; a last line cut short by a crash is left out."""
+    """Read the epochs of a run; a line cut short or damaged by a crash is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
+            row = json.loads(line)
+            if isinstance(row, dict) and {"phase", "epoch"} <= row.keys():
+                rows.append(row)
     return rows

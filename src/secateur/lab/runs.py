@@ -6,12 +6,11 @@ import contextlib
 import copy
 import dataclasses
 import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,9 +24,9 @@ from secateur.lab.environment import environment
 from secateur.lab.journal import Journal
 from secateur.lab.settings import Settings, read_settings, write_settings
 from secateur.lab.training import evaluate
-from secateur.vocabulary import MissingExtraError, SecateurError, SecateurWarning
+from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
 
-__all__ = ["Options", "RunFolderError", "run", "train_dense"]
+__all__ = ["Options", "RunFolderError", "read_result", "run", "train_dense"]
 
 
 class RunFolderError(SecateurError):
@@ -68,17 +67,26 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
     _claim(folder, settings, options.again)
     with _locked(folder):
         if (folder / "result.json").exists():
-            return cast("dict[str, Any]", read_json(folder / "result.json"))
+            return read_result(folder)
         with _torch_set_up(settings.threads), Journal(folder, options.events, options.bar).open() as journal:
             bench = _bench(settings, folder, options, journal)
             write_settings(folder / "config.toml", settings, f"secateur {sc.__version__}; run again with --config")
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", SecateurWarning)
-                outcomes = _phases(bench, method, options.dense or folder / "phases")
-            notes = [str(each.message) for each in caught if issubclass(each.category, SecateurWarning)]
-            result = _result(bench, outcomes, folder.name, list(dict.fromkeys(notes)))
+            outcomes = _phases(bench, method, options.dense or folder / "phases")
+            result = _result(bench, outcomes, folder.name)
         write_json(folder / "result.json", result)
         return result
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Read the result of a finished run.
+
+    Raises:
+        CorruptFileError: the file is damaged or holds something else.
+    """
+    result = read_json(folder / "result.json")
+    if not isinstance(result, dict) or result.get("kind") != "run" or "measure" not in result:
+        raise CorruptFileError(f"{folder / 'result.json'} holds no result of a run; start over with --again")
+    return result
 
 
 def train_dense(settings: Settings, folder: Path, options: Options = Options()) -> None:
@@ -124,7 +132,7 @@ def _bench(settings: Settings, folder: Path, options: Options, journal: Journal)
     return Bench(settings, model, data, folder / "phases", journal)
 
 
-def _result(bench: Bench, phases: dict[str, _Phase], name: str, notes: list[str]) -> dict[str, Any]:
+def _result(bench: Bench, phases: dict[str, _Phase], name: str) -> dict[str, Any]:
     """Measure and test; the only place that looks at the test set."""
     settings, masks = bench.settings, bench.masks
     accuracy: dict[str, Any] = {}
@@ -162,7 +170,7 @@ def _result(bench: Bench, phases: dict[str, _Phase], name: str, notes: list[str]
         "accuracy": accuracy,
         "measure": measured,
         "seconds": {key: round(phase.outcome.seconds, 2) for key, phase in phases.items()},
-        "warnings": notes,
+        "warnings": bench.notes,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,9 @@ class Settings:
                 raise LabError(f"{name} is {range_}, got {getattr(self, name)}")
         if self.optimizer not in OPTIMIZERS:
             raise LabError(f"unknown optimizer {self.optimizer!r}; {near_matches(self.optimizer, OPTIMIZERS)}")
+        for each in dataclasses.fields(self):
+            if isinstance(each.default, float):  # a whole number given for a share is written like any other share
+                object.__setattr__(self, each.name, float(getattr(self, each.name)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name."""
@@ -86,7 +90,7 @@ class Settings:
     def command(self, verb: str = "run") -> str:
         """Return the shell command that makes these settings (those that are not the defaults)."""
         flags = [
-            f"--{each.name.replace('_', '-')} {getattr(self, each.name)}"
+            f"--{each.name.replace('_', '-')} {shlex.quote(str(getattr(self, each.name)))}"
             for each in dataclasses.fields(self)
             if each.name in ("data", "model", "method", "sparsity") or getattr(self, each.name) != each.default
         ]
@@ -111,7 +115,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Read settings from a TOML file.
 
     Raises:
-        LabError: there is no such file, it is not TOML, or it has a setting that does not exist.
+        LabError: there is no such file, it is not TOML, or a setting does not exist or has a value of another kind.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -123,8 +127,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise LabError(f"there is no config file {path}") from error
     except (OSError, ValueError) as error:
         raise LabError(f"the config file {path} cannot be read: {error}") from error
-    known = [each.name for each in dataclasses.fields(Settings)]
-    for name in values:
+    known = {each.name: type(each.default) for each in dataclasses.fields(Settings)}
+    for name, value in values.items():
         if name not in known:
             raise LabError(f"{path} has a setting {name!r} that does not exist; {near_matches(name, known)}")
+        _check_type(f"{path}: {name}", value, known[name])
     return values

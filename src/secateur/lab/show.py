@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 import secateur as sc
-from secateur.files import read_json, read_tensors
+from secateur.files import read_tensors
+from secateur.lab import runs
 from secateur.lab.data import LabError
 from secateur.vocabulary import MissingExtraError
 
@@ -18,14 +19,15 @@ __all__ = ["inspect", "run_summary", "sweep_summary"]
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     try:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
     except ImportError as error:
         raise MissingExtraError("tables need rich: pip install 'secateur[lab]'") from error
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # names may hold brackets, which are markup to rich
     Console().print(table)
 
 
@@ -87,9 +89,7 @@ def inspect(path: Path) -> None:
     if path.is_dir():
         if not (path / "result.json").exists():
             raise LabError(f"{path} holds no finished run (no result.json in it)")
-        result = read_json(path / "result.json")
-        assert isinstance(result, dict)
-        print(sc.Report.from_json(result["measure"]["pruned"]))  # noqa: T201
+        print(sc.Report.from_json(runs.read_result(path)["measure"]["pruned"]))  # noqa: T201
         return
     if not path.exists():
         raise LabError(f"there is no file or folder {path}")
