@@ -5,18 +5,26 @@ see the guide in ``docs/guide.md``.
 """
 
 from secateur.choose import criteria, stats
+from secateur.choose.chains import Chain, Dead, chains, drop_dead
 from secateur.choose.criteria.magnitude import lamp
 from secateur.choose.granularity import Block, Column, Element, Row
 from secateur.choose.oneshot import prune
-from secateur.choose.scope import Global, PerRow, PerTensor, Window, erk, uniform
+from secateur.choose.scope import Global, PerRow, PerTensor, Window, erk, scaled, uniform
 from secateur.choose.selection import Choice, select
 from secateur.choose.targets import prunable
 from secateur.masks import Masks, apply
-from secateur.measure import Report, Timing, latencies, measure
+from secateur.measure import Report, Sensitivity, Timing, latencies, measure, sensitivity
+from secateur.train.distill import distillation
+from secateur.train.dropout import Dropouts
+from secateur.train.freeze import Freeze, freeze
 from secateur.train.hold import Hold, hold
 from secateur.train.pruner import Pruner
+from secateur.train.recalibrate import recalibrate
 from secateur.train.regrow import Regrow
+from secateur.train.regularize import penalty
+from secateur.train.rewind import rewind
 from secateur.train.schedules import (
+    ChainSchedule,
     ConstantSchedule,
     CosineSchedule,
     ExponentialSchedule,
@@ -31,12 +39,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Block",
+    "Chain",
+    "ChainSchedule",
     "Choice",
     "Column",
     "ConstantSchedule",
     "CosineSchedule",
+    "Dead",
+    "Dropouts",
     "Element",
     "ExponentialSchedule",
+    "Freeze",
     "Global",
     "Hold",
     "LinearSchedule",
@@ -50,19 +63,29 @@ __all__ = [
     "Report",
     "RoundsSchedule",
     "Row",
+    "Sensitivity",
     "Timing",
     "Window",
     "apply",
+    "chains",
     "criteria",
+    "distillation",
+    "drop_dead",
     "erk",
+    "freeze",
     "geometric_rounds",
     "hold",
     "lamp",
     "latencies",
     "measure",
+    "penalty",
     "prunable",
     "prune",
+    "recalibrate",
+    "rewind",
+    "scaled",
     "select",
+    "sensitivity",
     "stats",
     "uniform",
 ]

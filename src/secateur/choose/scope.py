@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from secateur.vocabulary import SelectionError
+from secateur.vocabulary import SelectionError, near_matches
 
-__all__ = ["Allocation", "Global", "PerRow", "PerTensor", "Scope", "Window", "erk", "uniform"]
+__all__ = ["Allocation", "Global", "PerRow", "PerTensor", "Scope", "Window", "erk", "scaled", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,35 @@ def erk(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
     exact = {n: float(sizes[n]) if n in whole else scale * slope.get(n, 0.0) * sizes[n] for n in sizes}
     kept = _largest_remainder(exact, budget)
     return {name: 1 - kept[name] / sizes[name] if sizes[name] else 0.0 for name in weights}
+
+
+def scaled(shares: Mapping[str, float], at: float) -> Callable[[Mapping[str, Tensor], float], dict[str, float]]:
+    """Return an allocation that gives the named targets ``shares`` when the sparsity is ``at``, in proportion below.
+
+    A dict holds for one sparsity only; under a schedule that rises, this rises with it. Targets that are not named
+    take the sparsity itself, as tfmot's per-layer schedules do: it is then theirs, not that of the whole model.
+
+    Args:
+        shares: sparsity in [0, 1] by target name.
+        at: the final sparsity of the schedule, above 0.
+
+    Example:
+        >>> import torch
+        >>> allocation = scaled({"head": 0.5}, at=1.0)
+        >>> allocation({"body": torch.zeros(9), "head": torch.zeros(2)}, 0.4)
+        {'body': 0.4, 'head': 0.2}
+    """
+    if not 0 < at <= 1:
+        raise SelectionError(f"at= is a sparsity above 0 and at most 1, got {at}")
+
+    def allocate(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
+        unknown = shares.keys() - weights.keys()
+        if unknown:
+            known = near_matches(sorted(unknown)[0], weights)
+            raise SelectionError(f"the allocation names {sorted(unknown)}, not among the targets; {known}")
+        return {name: min(1.0, shares[name] * sparsity / at) if name in shares else sparsity for name in weights}
+
+    return allocate
 
 
 def _largest_remainder(exact: Mapping[str, float], total: int) -> dict[str, int]:

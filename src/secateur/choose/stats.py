@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from secateur.choose.chains import Chain
 from secateur.choose.targets import prunable
 from secateur.vocabulary import BadTargetError, SelectionError
 
-__all__ = ["GradientStats", "Gradients", "gradients"]
+__all__ = ["GradientStats", "Gradients", "Units", "gradients", "units"]
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -118,3 +119,90 @@ def gradients(
             for module, name, buffer, before in buffers:
                 setattr(module, name, buffer.copy_(before))
     return stats.compute()
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Statistics of neurons and filters by the name of the weight that writes them, each of shape (units,).
+
+    Attributes:
+        active: share of the activations that is not zero, in [0, 1], as the reader sees them.
+        taylor: mean over examples of ``|mean over positions of activation * dL/dactivation|``.
+        batches: how many batches were seen.
+    """
+
+    active: Mapping[str, Tensor]
+    taylor: Mapping[str, Tensor]
+    batches: int
+
+
+def units(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss_function: LossFunction,
+    chains: Sequence[Chain],
+) -> Units:
+    """Gather :class:`Units` over batches in eval mode; the model's mode is put back, and no ``.grad`` is written.
+
+    Activations are taken where the next layer reads them: after normalization, activation function and pooling.
+
+    Args:
+        model: called as ``model(x)``.
+        batches: pairs ``(x, y)``; each weighs the same.
+        loss_function: called as ``loss_function(model(x), y)``; a mean over the batch.
+        chains: from :func:`secateur.chains`.
+
+    Raises:
+        SelectionError: ``batches`` is empty.
+
+    Example:
+        >>> import secateur as sc
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> x, y = torch.ones(4, 2), torch.zeros(4, 1)
+        >>> units(net, [(x, y)], nn.functional.mse_loss, sc.chains(net, x)).active["0.weight"].shape
+        torch.Size([3])
+    """
+    modules = dict(model.named_modules())
+    read: dict[str, Tensor] = {}
+    handles = []
+    for pair in chains:
+        reader = modules[pair.reader.rpartition(".")[0]]
+        handles.append(reader.register_forward_pre_hook(_watch(read, pair.writer)))
+    active: dict[str, Tensor] = {}
+    taylor: dict[str, Tensor] = {}
+    count, training = 0, model.training
+    try:
+        model.eval()
+        with torch.enable_grad():
+            for x, y in batches:
+                loss = loss_function(model(x), y)
+                slopes = torch.autograd.grad(loss, [read[pair.writer] for pair in chains])
+                for pair, slope in zip(chains, slopes, strict=True):
+                    alive, effect = _by_unit(read[pair.writer].detach(), slope * len(x), pair)
+                    active[pair.writer] = active.get(pair.writer, 0) + alive
+                    taylor[pair.writer] = taylor.get(pair.writer, 0) + effect
+                count += 1
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    if not count:
+        raise SelectionError("no batch was seen: the statistics need at least one")
+    return Units({n: t / count for n, t in active.items()}, {n: t / count for n, t in taylor.items()}, count)
+
+
+def _watch(read: dict[str, Tensor], writer: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    def watch(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        read[writer] = inputs[0] if inputs[0].requires_grad else inputs[0].requires_grad_()
+        return (read[writer], *inputs[1:])
+
+    return watch
+
+
+def _by_unit(x: Tensor, slope: Tensor, pair: Chain) -> tuple[Tensor, Tensor]:
+    """Return for every unit its share of non-zero activations, and the mean effect of an example."""
+    if x.ndim == 4:
+        x_BUP, slope_BUP = x.flatten(2), slope.flatten(2)
+    else:
+        x_BUP, slope_BUP = (t.unflatten(-1, (-1, pair.width)) for t in (x, slope))
+    return (x_BUP != 0).float().mean((0, 2)), (x_BUP * slope_BUP).mean(2).abs().mean(0)

@@ -71,14 +71,36 @@ def _settings_flags(*leave_out: str) -> Callable[[Function], Function]:
     def add(function: Function) -> Function:
         for each in reversed(dataclasses.fields(Settings)):
             if each.name not in leave_out:
-                kind = SHARE if each.name in ("sparsity", "initial_sparsity") else type(each.default)
-                text = f"{each.metadata['help']}  [default: {each.default}]"
-                function = click.option(f"--{each.name.replace('_', '-')}", type=kind, default=None, help=text)(
-                    function
-                )
+                function = _flag(each)(function)
         return function
 
     return add
+
+
+def _flag(setting: dataclasses.Field[Any]) -> Callable[[Function], Function]:
+    name, default = setting.name.replace("_", "-"), setting.default
+    if isinstance(default, bool):
+        shown = "on" if default else "off"
+        text = f"{setting.metadata['help']}  [default: {shown}]"
+        return click.option(f"--{name}/--no-{name}", default=None, help=text)
+    text = f"{setting.metadata['help']}  [default: {default if default != '' else 'none'}]"
+    kind = SHARE if setting.name in ("sparsity", "initial_sparsity") else type(default)
+    return click.option(f"--{name}", type=kind, default=None, help=text)
+
+
+class _Grouped(click.Command):
+    """A command whose many flags are listed by what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = {each.name: each.metadata["group"] for each in dataclasses.fields(Settings)}
+        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in [*groups.values(), ""]}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record:
+                rows[groups.get(parameter.name or "", "")].append(record)
+        for name, records in rows.items():
+            with formatter.section(name.capitalize() or "Options"):
+                formatter.write_dl(records)
 
 
 def _common_flags(function: Function) -> Function:
@@ -97,7 +119,7 @@ def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     return Settings(**(values | {name: value for name, value in flags.items() if value is not None}))
 
 
-@main.command()
+@main.command(cls=_Grouped)
 @_common_flags
 @_settings_flags()
 @click.option("--again", is_flag=True, help="Throw away what the folder holds and start over.")
@@ -125,7 +147,7 @@ def run(config: Path | None, out: Path | None, data_dir: Path | None, again: boo
     click.echo(f"report: {page}")
 
 
-@main.command()
+@main.command(cls=_Grouped)
 @_common_flags
 @_settings_flags("method", "sparsity", "seed")
 @click.option("--methods", default="gradual,one-shot,one-shot-layerwise,random", show_default=True, help="By commas.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,30 @@ from secateur.vocabulary import near_matches
 __all__ = ["Settings", "read_settings", "write_settings"]
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+SCOPES = ("global", "layerwise", "erk", "lamp")
+SCHEDULES = ("polynomial", "linear", "cosine", "exponential", "constant")
+NEURON_SCORES = ("incoming", "outgoing", "product", "activity", "taylor")
+CONTROLS = ("none", "scratch", "shuffle")
+INITIALS = ("kept", "drawn")
+LAYERS = ("none", "convolutions", "dense")
+PRECISIONS = ("float32", "bfloat16")
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _text(default: str, group: str, help_: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"group": group, "help": help_, "choices": choices})
+
+
+def _number(default: float, group: str, help_: str, low: float = 0, high: float = math.inf, above: bool = False) -> Any:
+    """Return a field for a number in [low, high], or in (low, high] with ``above``."""
+    return field(default=default, metadata={"group": group, "help": help_, "low": low, "high": high, "above": above})
+
+
+def _share(default: float, group: str, help_: str) -> Any:
+    return _number(default, group, help_, 0, 1)
+
+
+def _switch(group: str, help_: str) -> Any:
+    return field(default=False, metadata={"group": group, "help": help_})
 
 
 @dataclass(frozen=True)
@@ -37,46 +59,81 @@ class Settings:
         secateur.lab.data.lookup.LabError: sparsity is a share between 0 and 1 ...
     """
 
-    data: str = _setting("digits", "data set: digits, mnist, fashion-mnist, cifar-10 or package.module:callable")
-    model: str = _setting("lenet-300-100", "model name, or package.module:callable")
-    method: str = _setting("gradual", "pruning method; `secateur methods` lists them")
-    sparsity: float = _setting(0.9, "share of the target weights to remove, between 0 and 1")
-    seed: int = _setting(0, "seed of the split, the initial weights and the batch order")
-    epochs: int = _setting(30, "epochs of dense training before pruning")
-    prune_epochs: int = _setting(60, "epochs of pruning and retraining; the dense reference trains on as long")
-    batch_size: int = _setting(32, "images a training batch")
-    optimizer: str = _setting("adam", "adam, adamw or sgd (momentum 0.9)")
-    learning_rate: float = _setting(0.002, "peak learning rate; warm-up, then half a cosine, in each phase")
-    weight_decay: float = _setting(0.0, "weight decay of the optimizer")
-    initial_sparsity: float = _setting(0.0, "sparsity at which gradual pruning begins")
-    rounds: int = _setting(4, "prune-retrain rounds of iterative pruning")
-    validation: float = _setting(0.1, "share of the training images kept for validation")
-    threads: int = _setting(1, "CPU threads for torch")
+    data: str = _text("digits", "what", "data set: digits, mnist, fashion-mnist, cifar-10 or package.module:callable")
+    model: str = _text("lenet-300-100", "what", "model name, or package.module:callable")
+    method: str = _text("gradual", "what", "pruning method; `secateur methods` lists them")
+    sparsity: float = _share(0.9, "what", "share of the target weights to remove, between 0 and 1")
+    seed: int = _number(0, "what", "seed of the split, the initial weights and the batch order", 0, 2**31 - 1)
+    validation: float = _share(0.1, "what", "share of the training images kept for validation")
+    threads: int = _number(1, "what", "CPU threads for torch", 1, 1024)
+
+    epochs: int = _number(30, "training", "epochs of dense training before pruning")
+    prune_epochs: int = _number(60, "training", "epochs of pruning and retraining; the dense reference goes on as long")
+    batch_size: int = _number(32, "training", "images a training batch", 1)
+    optimizer: str = _text("adam", "training", "adam, adamw or sgd (momentum 0.9)", OPTIMIZERS)
+    learning_rate: float = _number(0.002, "training", "peak rate; warm-up, then half a cosine", 0, 100, above=True)
+    weight_decay: float = _number(0.0, "training", "weight decay of the optimizer", 0, 100)
+    l1: float = _number(0.0, "training", "L1 penalty on the targets in dense training", 0, 100)
+    l2: float = _number(0.0, "training", "L2 penalty on the targets in dense training", 0, 100)
+    dropout: float = _share(0.0, "training", "dropout ahead of every dense layer but the first")
+    augment: bool = field(
+        default=True, metadata={"group": "training", "help": "crop and flip where the data set has it"}
+    )
+    precision: str = _text("float32", "training", "float32 or bfloat16 (autocast) arithmetic", PRECISIONS)
+
+    include: str = _text("", "pruning", "targets, by commas: names or globs; all that can be pruned if empty")
+    ignore: str = _text("", "pruning", "names or globs, by commas, of what is never pruned")
+    biases: bool = _switch("pruning", "biases are targets too")
+    scope: str = _text("global", "pruning", "what is ranked together: global, layerwise, erk or lamp", SCOPES)
+    layers: str = _text("", "pruning", "sparsities of their own, such as fc1=0.98,fc3=0.5 (with --scope layerwise)")
+    schedule: str = _text("polynomial", "pruning", "curve of gradual pruning: " + ", ".join(SCHEDULES), SCHEDULES)
+    initial_sparsity: float = _share(0.0, "pruning", "sparsity at which gradual pruning begins")
+    rise: float = _share(0.8, "pruning", "share of the pruning epochs in which gradual sparsity rises")
+    regrow: bool = _switch("pruning", "gradual: masked weights may return when masks are redrawn")
+    rounds: int = _number(4, "pruning", "prune-retrain rounds of the iterative methods", 1)
+    quality: float = _number(0.0, "pruning", "three-step: prune below this times a layer's standard deviation", 0, 100)
+    neuron_score: str = _text("product", "pruning", "neurons: " + ", ".join(NEURON_SCORES), NEURON_SCORES)
+    max_drop: float = _number(
+        0.0,
+        "pruning",
+        "find the highest sparsity whose validation accuracy is at most so many "
+        "points (of 100) below dense; 0 prunes to --sparsity",
+        0,
+        100,
+    )
+    control: str = _text(
+        "none",
+        "pruning",
+        "afterwards train the same mask from scratch, or a shuffled one: none, scratch, shuffle",
+        CONTROLS,
+    )
+
+    retrain_rate: float = _number(1.0, "retraining", "factor on the learning rate in retraining", 0, 100, above=True)
+    retrain_l1: float = _number(0.0, "retraining", "L1 penalty on the targets in retraining", 0, 100)
+    retrain_l2: float = _number(0.0, "retraining", "L2 penalty on the targets in retraining", 0, 100)
+    survivors: str = _text("kept", "retraining", "three-step: weights left are kept, or drawn anew", INITIALS)
+    fixed: str = _text(
+        "none", "retraining", "three-step: layers that do not retrain: none, convolutions, dense", LAYERS
+    )
+    freeze_above: float = _share(
+        1.0,
+        "retraining",
+        "freeze: layers with a larger share of zeros are frozen; 1 takes the share of the whole model",
+    )
+    rewind: float = _share(0.0, "retraining", "lottery tickets: share of dense training to rewind to; 0 is the start")
+    distill: float = _share(0.0, "retraining", "weight of the dense model's outputs in the loss of retraining")
+    temperature: float = _number(4.0, "retraining", "softens those outputs", 0, 1000, above=True)
+    recalibrate: bool = _switch("retraining", "estimate BatchNorm statistics anew after pruning")
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
-            _check_type(each.name, getattr(self, each.name), type(each.default))
-        checks = {
-            "sparsity": (0 <= self.sparsity <= 1, "a share between 0 and 1 (0.9 removes nine weights in ten)"),
-            "initial_sparsity": (0 <= self.initial_sparsity <= 1, "a share between 0 and 1"),
-            "validation": (0 < self.validation < 1, "a share above 0 and below 1"),
-            "seed": (0 <= self.seed < 2**31, "a number from 0 to 2147483647"),
-            "epochs": (self.epochs >= 0, "a number of at least 0"),
-            "prune_epochs": (self.prune_epochs >= 0, "a number of at least 0"),
-            "batch_size": (self.batch_size >= 1, "a number of at least 1"),
-            "rounds": (self.rounds >= 1, "a number of at least 1"),
-            "threads": (1 <= self.threads <= 1024, "a number from 1 to 1024"),
-            "learning_rate": (0 < self.learning_rate <= 100, "above 0 and at most 100"),
-            "weight_decay": (0 <= self.weight_decay <= 100, "between 0 and 100"),
-        }
-        for name, (right, range_) in checks.items():
-            if not right:
-                raise LabError(f"{name} is {range_}, got {getattr(self, name)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise LabError(f"unknown optimizer {self.optimizer!r}; {near_matches(self.optimizer, OPTIMIZERS)}")
-        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            _check_type(each.name, value, type(each.default))
+            _check_range(each.name, value, each.metadata)
             if isinstance(each.default, float):  # a whole number given for a share is written like any other share
-                object.__setattr__(self, each.name, float(getattr(self, each.name)))
+                object.__setattr__(self, each.name, float(value))
+        if not 0 < self.validation < 1:
+            raise LabError(f"validation is a share above 0 and below 1, got {self.validation}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name."""
@@ -90,17 +147,38 @@ class Settings:
     def command(self, verb: str = "run") -> str:
         """Return the shell command that makes these settings (those that are not the defaults)."""
         flags = [
-            f"--{each.name.replace('_', '-')} {shlex.quote(str(getattr(self, each.name)))}"
+            _flag(each.name, getattr(self, each.name))
             for each in dataclasses.fields(self)
             if each.name in ("data", "model", "method", "sparsity") or getattr(self, each.name) != each.default
         ]
         return f"secateur {verb} " + " ".join(flags)
 
 
+def _flag(name: str, value: Any) -> str:
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {shlex.quote(str(value))}"
+
+
+def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    if metadata.get("choices") and value not in metadata["choices"]:
+        raise LabError(f"unknown {name} {value!r}; {near_matches(value, metadata['choices'])}")
+    if "low" not in metadata:
+        return
+    low, high, above = metadata["low"], metadata["high"], metadata["above"]
+    if (low < value if above else low <= value) and value <= high:
+        return
+    if (low, high) == (0, 1):
+        raise LabError(f"{name} is a share between 0 and 1 (0.9 means nine in ten), got {value}")
+    least = f"above {low}" if above else f"of at least {low}"
+    raise LabError(f"{name} is a number {least}{'' if high == math.inf else f' and at most {high}'}, got {value}")
+
+
 def _check_type(name: str, value: object, kind: type) -> None:
     right = isinstance(value, int | float) if kind is float else isinstance(value, kind)
-    if not right or isinstance(value, bool):
-        wanted = {float: "a number", int: "a whole number", str: "text"}[kind]
+    if not right or (isinstance(value, bool) and kind is not bool):
+        wanted = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}[kind]
         raise LabError(f"{name} is {wanted}, got {value!r}")
 
 

@@ -3,5 +3,19 @@
 from secateur.measure.cost import Timing, latencies, latency
 from secateur.measure.measuring import measure
 from secateur.measure.report import Bytes, Latency, LayerReport, Macs, Report, Share
+from secateur.measure.sensitivity import Sensitivity, sensitivity
 
-__all__ = ["Bytes", "Latency", "LayerReport", "Macs", "Report", "Share", "Timing", "latencies", "latency", "measure"]
+__all__ = [
+    "Bytes",
+    "Latency",
+    "LayerReport",
+    "Macs",
+    "Report",
+    "Sensitivity",
+    "Share",
+    "Timing",
+    "latencies",
+    "latency",
+    "measure",
+    "sensitivity",
+]

@@ -13,6 +13,7 @@ from typing import Protocol
 from secateur.vocabulary import SelectionError
 
 __all__ = [
+    "ChainSchedule",
     "ConstantSchedule",
     "CosineSchedule",
     "ExponentialSchedule",
@@ -248,6 +249,49 @@ class ExponentialSchedule(_Ramp):
     def _curve(self, progress: float) -> float:
         first, last = 1 - self.initial_sparsity, 1 - self.final_sparsity
         return 1 - first * float((last / first) ** progress)
+
+
+@dataclass(frozen=True)
+class ChainSchedule:
+    """One schedule after another: each is in force from where the one before it ended.
+
+    Raises:
+        SelectionError: there is none, or they are not in order.
+
+    Example:
+        >>> rise = LinearSchedule(0.0, 0.8, begin_step=0, end_step=4, frequency=1)
+        >>> schedule = ChainSchedule((rise, ConstantSchedule(0.8, begin_step=4, end_step=8, frequency=2)))
+        >>> [step for step in range(10) if schedule.due(step)], schedule(2), schedule.end_step
+        ([0, 1, 2, 3, 4, 6, 8], 0.4, 8)
+    """
+
+    parts: tuple[Schedule, ...]
+
+    def __post_init__(self) -> None:
+        ends = [part.end_step for part in self.parts]
+        if not ends or ends != sorted(ends):
+            raise SelectionError(f"a chain needs schedules that end one after the other, got ends at {ends}")
+
+    @property
+    def final_sparsity(self) -> float:
+        """That of the last part."""
+        return self.parts[-1].final_sparsity
+
+    @property
+    def end_step(self) -> int:
+        """That of the last part."""
+        return self.parts[-1].end_step
+
+    def __call__(self, step: int) -> float:
+        """Return the sparsity in force at ``step``."""
+        return self._part(step)(step)
+
+    def due(self, step: int) -> bool:
+        """Return whether masks are drawn at ``step``."""
+        return self._part(step).due(step)
+
+    def _part(self, step: int) -> Schedule:
+        return next((part for part in self.parts if step <= part.end_step), self.parts[-1])
 
 
 @dataclass(frozen=True)

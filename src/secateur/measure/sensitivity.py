@@ -1,0 +1,144 @@
+"""How much each layer minds being pruned, and an allocation that lets all of them mind equally."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from secateur.choose.scope import PerTensor
+from secateur.choose.selection import Choice
+from secateur.choose.targets import prunable
+from secateur.masks import apply, unwrap
+from secateur.vocabulary import SelectionError, Weights
+
+__all__ = ["Sensitivity", "sensitivity"]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Score of a model with one target pruned at a time.
+
+    Attributes:
+        whole: the score with nothing pruned; higher is better.
+        curves: for every target, the score at each sparsity, sparsities ascending.
+        sizes: weights of every target.
+    """
+
+    whole: float
+    curves: Mapping[str, Mapping[float, float]]
+    sizes: Mapping[str, int]
+
+    def at_drop(self, drop: float) -> dict[str, float]:
+        """Return for every target the highest sparsity up to which its score falls by no more than ``drop``.
+
+        Between measured sparsities the curve is taken as straight.
+
+        Example:
+            >>> Sensitivity(0.9, {"a": {0.5: 0.9, 1.0: 0.5}}, {"a": 8}).at_drop(0.1)
+            {'a': 0.625}
+        """
+        return {name: _reach(self.whole, curve, drop) for name, curve in self.curves.items()}
+
+    def allocation(self, sparsity: float) -> dict[str, float]:
+        """Return sparsities by target that cost each the same drop by itself and make up ``sparsity`` in all.
+
+        Args:
+            sparsity: share of all the weights, in [0, 1].
+
+        Raises:
+            SelectionError: the sparsity is outside [0, 1].
+
+        Example:
+            >>> both = Sensitivity(0.9, {"a": {1.0: 0.5}, "b": {1.0: 0.1}}, {"a": 4, "b": 4})
+            >>> {name: round(share, 3) for name, share in both.allocation(0.6).items()}
+            {'a': 0.8, 'b': 0.4}
+        """
+        if not 0 <= sparsity <= 1:
+            raise SelectionError(f"sparsity is a share between 0 and 1, got {sparsity}")
+        total = sum(self.sizes.values())
+        low, high = 0.0, max([self.whole - score for curve in self.curves.values() for score in curve.values()] + [0.0])
+        for _ in range(60):
+            middle = (low + high) / 2
+            shares = self.at_drop(middle)
+            if sum(shares[name] * self.sizes[name] for name in shares) < sparsity * total:
+                low = middle
+            else:
+                high = middle
+        return _exactly(self.at_drop(high), self.sizes, sparsity * total)
+
+
+def _reach(whole: float, curve: Mapping[float, float], drop: float) -> float:
+    """Return how far along its curve a target gets before the drop is passed."""
+    before_sparsity, before = 0.0, 0.0
+    for sparsity, score in curve.items():
+        lost = whole - score
+        if lost > drop:
+            if drop <= before:
+                return before_sparsity
+            return before_sparsity + (sparsity - before_sparsity) * (drop - before) / (lost - before)
+        before_sparsity, before = sparsity, max(lost, 0.0)
+    return before_sparsity
+
+
+def _exactly(shares: dict[str, float], sizes: Mapping[str, int], wanted: float) -> dict[str, float]:
+    """Move all shares by one amount, within [0, 1], so that they remove ``wanted`` weights: curves have steps."""
+    low, high = -1.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        moved = {name: min(1.0, max(0.0, share + middle)) for name, share in shares.items()}
+        if sum(moved[name] * sizes[name] for name in moved) < wanted:
+            low = middle
+        else:
+            high = middle
+    return {name: min(1.0, max(0.0, share + high)) for name, share in shares.items()}
+
+
+@torch.no_grad()
+def sensitivity(
+    model: nn.Module,
+    score: Callable[[nn.Module], float],
+    sparsities: Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0),
+    choice: Choice = Choice(scope=PerTensor()),  # noqa: B008 - a frozen value
+    *,
+    weights: Weights | None = None,
+) -> Sensitivity:
+    """Prune one target at a time to each sparsity, score the model, and put the weights back.
+
+    Source: Han et al. 2015 (arXiv 1506.02626), section 5 and figure 6; Li et al. 2017 (arXiv 1608.08710), section 3.2.
+
+    Args:
+        model: the network, left as it was.
+        score: called with the model; higher is better, such as validation accuracy in [0, 1].
+        sparsities: in (0, 1].
+        choice: criterion and granularity; each target is a ranking of its own.
+        weights: the targets; :func:`secateur.prunable` of the model if left out.
+
+    Raises:
+        SelectionError: a sparsity is outside [0, 1].
+
+    Example:
+        >>> import secateur as sc
+        >>> net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+        >>> found = sc.sensitivity(net, lambda m: float(sc.measure(m).targets.kept), [0.5, 1.0])
+        >>> found.whole, found.curves["0.weight"]
+        (20.0, {0.5: 12.0, 1.0: 4.0})
+    """
+    model = unwrap(model)
+    targets = prunable(model) if weights is None else Weights(weights)
+    whole = float(score(model))
+    curves: dict[str, dict[float, float]] = {}
+    for name, weight in targets.items():
+        before = weight.detach().clone()
+        alone = Weights({name: weight}, targets.targets)
+        curves[name] = {}
+        try:
+            for sparsity in sorted(sparsities):
+                apply(model, choice(alone, sparsity))
+                curves[name][float(sparsity)] = float(score(model))
+                weight.detach().copy_(before)
+        finally:
+            weight.detach().copy_(before)
+    return Sensitivity(whole, curves, {name: weight.numel() for name, weight in targets.items()})

@@ -1,0 +1,48 @@
+"""Put surviving weights back to an earlier step, or to where they began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from secateur.masks import Masks, apply, unwrap
+from secateur.vocabulary import BadTargetError
+
+__all__ = ["rewind"]
+
+
+def rewind(model: nn.Module, state: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> Masks:
+    """Load an earlier state of the whole model, in place, and set what the masks remove to zero again.
+
+    Buffers such as BatchNorm statistics go back too. The optimizer keeps its state: make a new one, or clear it.
+
+    Source: Frankle and Carbin 2019, "The Lottery Ticket Hypothesis" (arXiv 1803.03635), with the state at
+    initialization; Frankle et al. 2020, "Linear Mode Connectivity and the Lottery Ticket Hypothesis"
+    (arXiv 1912.05671), with that of an early step.
+
+    Args:
+        model: the network; wrappers of ``torch.compile`` and DDP are looked through.
+        state: a copy of its ``state_dict`` taken earlier.
+        masks: the masks to stay under; none if left out.
+
+    Returns:
+        The masks, tied to the model.
+
+    Raises:
+        BadTargetError: the state lacks an entry of the model, has another, or shapes differ.
+
+    Example:
+        >>> import secateur as sc
+        >>> net = nn.Linear(4, 1)
+        >>> start = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        >>> _ = net.weight.data.add_(1)
+        >>> masks = sc.rewind(net, start, sc.prune(net, sparsity=0.5))
+        >>> bool((net.weight == start["weight"])[masks["weight"]].all())
+        True
+    """
+    try:
+        unwrap(model).load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise BadTargetError(f"the state to rewind to is of another model: {error}") from error
+    return apply(model, masks or {})
