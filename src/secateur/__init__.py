@@ -32,8 +32,10 @@ from secateur.train.schedules import (
     OneShotSchedule,
     PolynomialSchedule,
     RoundsSchedule,
+    Schedule,
     geometric_rounds,
 )
+from secateur.vocabulary import Scores, Weights
 
 __version__ = "0.1.0"
 
@@ -63,8 +65,11 @@ __all__ = [
     "Report",
     "RoundsSchedule",
     "Row",
+    "Schedule",
+    "Scores",
     "Sensitivity",
     "Timing",
+    "Weights",
     "Window",
     "apply",
     "chains",

@@ -29,11 +29,13 @@ class Journal:
         self._path = folder / "metrics.jsonl"
         self._events = folder / "tensorboard" if events else None
         self._writers: dict[str, Any] = {}
+        self.prefix = ""  # of the names of phases, while a search tries one sparsity after another
         self._path.touch(exist_ok=True)
         self._bar = _Bar() if bar else None
 
     def record(self, row: dict[str, Any]) -> None:
         """Append one epoch, on disk before this returns."""
+        row = row | {"phase": self.prefix + row["phase"]}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
@@ -44,6 +46,7 @@ class Journal:
 
     def rewind(self, phase: str, epochs: int) -> None:
         """Keep only the first ``epochs`` epochs of a phase; the phases before it stay."""
+        phase = self.prefix + phase
         rows = read_metrics(self._path)
         kept = [row for row in rows if row["phase"] != phase or row["epoch"] <= epochs]
         if kept != rows or self._path.read_bytes()[-1:] not in (b"", b"\n"):
@@ -58,7 +61,7 @@ class Journal:
     def tick(self, phase: str, steps: int) -> None:
         """Show one optimizer step of ``steps`` in this phase."""
         if self._bar:
-            self._bar.tick(phase, steps)
+            self._bar.tick(self.prefix + phase, steps)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Journal]:

@@ -23,7 +23,7 @@ SCHEDULES = ("polynomial", "linear", "cosine", "exponential", "constant")
 NEURON_SCORES = ("incoming", "outgoing", "product", "activity", "taylor")
 CONTROLS = ("none", "scratch", "shuffle")
 INITIALS = ("kept", "drawn")
-LAYERS = ("none", "convolutions", "dense")
+LAYERS = ("none", "convolutions", "dense", "turns")
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -113,7 +113,7 @@ class Settings:
     retrain_l2: float = _number(0.0, "retraining", "L2 penalty on the targets in retraining", 0, 100)
     survivors: str = _text("kept", "retraining", "three-step: weights left are kept, or drawn anew", INITIALS)
     fixed: str = _text(
-        "none", "retraining", "three-step: layers that do not retrain: none, convolutions, dense", LAYERS
+        "none", "retraining", "three-step: layers that do not retrain: none, convolutions, dense, or by turns", LAYERS
     )
     freeze_above: float = _share(
         1.0,

@@ -5,17 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
+import secateur as sc
 from secateur.lab.data import Split, batches
 from secateur.lab.settings import Settings
 from secateur.vocabulary import SecateurError
 
-__all__ = ["DivergedError", "Score", "evaluate", "learning_rate", "make_optimizer", "train_epoch"]
+if TYPE_CHECKING:
+    from secateur.lab.phase import Training
+
+__all__ = [
+    "DivergedError",
+    "Objective",
+    "Score",
+    "evaluate",
+    "learning_rate",
+    "make_optimizer",
+    "objective",
+    "train_epoch",
+]
+
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From images, logits and labels to the loss of a batch."""
 
 
 class DivergedError(SecateurError, ArithmeticError):
@@ -56,12 +73,31 @@ def learning_rate(peak: float, step: int, steps: int, cycles: int = 1) -> float:
     return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
 
 
+def objective(training: Training, weights: sc.Weights, teacher: nn.Module | None) -> Objective:
+    """Return the loss of a phase: cross-entropy, the teacher's share and the penalties that it asks for."""
+
+    def loss(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        if training.distill and teacher is not None:
+            with torch.no_grad():
+                taught = teacher(images)
+            value = sc.distillation(logits, taught, labels, training.distill, training.temperature)
+        else:
+            value = functional.cross_entropy(logits, labels)
+        if training.l1 or training.l2:
+            value = value + sc.penalty(weights, training.l1, training.l2)
+        return value
+
+    return loss
+
+
 def train_epoch(
     model: nn.Module,
     optimizer: Optimizer,
     data: Iterable[tuple[Tensor, Tensor]],
     before_step: Callable[[int], None],
     after_step: Callable[[], None],
+    loss_of: Objective,
+    precision: str = "float32",
 ) -> Score:
     """Train for one epoch; return the running loss and accuracy of its batches.
 
@@ -71,6 +107,8 @@ def train_epoch(
         data: pairs of images and labels.
         before_step: called with the batch's index before its step (sets the learning rate).
         after_step: called after each step (advances a pruner, a progress bar).
+        loss_of: from :func:`objective`.
+        precision: "float32", or "bfloat16" to compute most of the forward and backward pass in it.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -79,8 +117,9 @@ def train_epoch(
     seen, loss_sum, correct = 0, torch.zeros(()), torch.zeros((), dtype=torch.int64)
     for index, (images, labels) in enumerate(data):
         before_step(index)
-        logits = model(images)
-        loss = functional.cross_entropy(logits, labels)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(images)
+            loss = loss_of(images, logits, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -1,9 +1,19 @@
 """Data sets for the lab, decoded once into memory: digits, MNIST, Fashion-MNIST, CIFAR-10, the user's."""
 
 from secateur.lab.data.batching import batch_count, batches
-from secateur.lab.data.dataset import Dataset, Split
+from secateur.lab.data.dataset import Dataset, Split, channels_last
 from secateur.lab.data.loading import load, names
 from secateur.lab.data.locate import MissingDataError
 from secateur.lab.data.lookup import LabError
 
-__all__ = ["Dataset", "LabError", "MissingDataError", "Split", "batch_count", "batches", "load", "names"]
+__all__ = [
+    "Dataset",
+    "LabError",
+    "MissingDataError",
+    "Split",
+    "batch_count",
+    "batches",
+    "channels_last",
+    "load",
+    "names",
+]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import secateur as sc
 from secateur.lab.bench import Bench, Pruning
 from secateur.lab.data.lookup import LabError
+from secateur.lab.methods.parts import choice
 
 __all__ = ["iterative"]
 
@@ -20,4 +23,5 @@ def iterative(bench: Bench) -> None:
     if each == 0:
         raise LabError(f"{settings.rounds} rounds do not fit into {bench.steps(settings.prune_epochs)} steps")
     schedule = sc.RoundsSchedule(settings.sparsity, settings.rounds, each)
-    bench.phase("prune", settings.prune_epochs, Pruning(schedule, cycles=settings.rounds))
+    training = replace(bench.retraining(), cycles=settings.rounds)
+    bench.phase("prune", settings.prune_epochs, Pruning(schedule, choice(bench)), training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class Entry:
     pixels on, but with an eighth of the weights it is known by.
     """
 
-    make: Callable[[Shape, int], nn.Module]
+    make: Callable[[Shape, int, float], nn.Module]
     smallest: int
 
 
@@ -39,12 +40,12 @@ TABLE: dict[str, Entry] = {
     "lenet-300-100": Entry(lenet_300_100, 1),
     "lenet-5": Entry(lenet_5, 28),
     "tutorial-convnet": Entry(tutorial_convnet, 4),
-    "resnet-18": Entry(lambda shape, classes: imagenet_resnet(shape, classes, (2, 2, 2, 2)), 16),
-    "resnet-34": Entry(lambda shape, classes: imagenet_resnet(shape, classes, (3, 4, 6, 3)), 16),
-    "resnet-50": Entry(lambda shape, classes: imagenet_resnet(shape, classes, (3, 4, 6, 3), True), 16),
-    "resnet-20": Entry(lambda shape, classes: small_resnet(shape, classes, 20), 8),
-    "resnet-32": Entry(lambda shape, classes: small_resnet(shape, classes, 32), 8),
-    "resnet-56": Entry(lambda shape, classes: small_resnet(shape, classes, 56), 8),
+    "resnet-18": Entry(lambda shape, classes, width: imagenet_resnet(shape, classes, (2, 2, 2, 2), width=width), 16),
+    "resnet-34": Entry(lambda shape, classes, width: imagenet_resnet(shape, classes, (3, 4, 6, 3), width=width), 16),
+    "resnet-50": Entry(lambda shape, classes, width: imagenet_resnet(shape, classes, (3, 4, 6, 3), True, width), 16),
+    "resnet-20": Entry(lambda shape, classes, width: small_resnet(shape, classes, 20, width), 8),
+    "resnet-32": Entry(lambda shape, classes, width: small_resnet(shape, classes, 32, width), 8),
+    "resnet-56": Entry(lambda shape, classes, width: small_resnet(shape, classes, 56, width), 8),
     "vgg-16-bn": Entry(vgg_16_bn, 32),
     "mobilenet-v1": Entry(mobilenet_v1, 32),
 }
@@ -73,7 +74,9 @@ def smallest(name: str) -> int:
     return _entry(name).smallest
 
 
-def build(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build(
+    name: str, shape: tuple[int, int, int], classes: int, *, dropout: float = 0.0, width: float = 1.0
+) -> nn.Module:
     """Return a new model that takes (B, C, H, W) images and gives (B, classes) logits.
 
     Args:
@@ -83,6 +86,8 @@ def build(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
             positional parameters without a default, or its first two are called so; otherwise nothing.
         shape: (C, H, W) of an image; each side at least ``smallest(name)``.
         classes: number of outputs, at least 1.
+        dropout: probability of dropping a unit ahead of every linear layer but one that reads the image.
+        width: factor on the numbers of hidden units and channels.
 
     Raises:
         LabError: an unknown name, images too small, or user code that is missing or returns something
@@ -103,14 +108,29 @@ def build(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
             f"{name} needs images of at least {entry.smallest} pixels a side, not {shape[1]}x{shape[2]}: "
             f"load the data with smallest={entry.smallest}"
         )
-    return entry.make(shape, classes)
+    model = entry.make(shape, classes, width)
+    return _with_dropout(model, dropout, name) if dropout else model
+
+
+def _with_dropout(model: nn.Module, rate: float, name: str) -> nn.Module:
+    """Return the layers of a Sequential with dropout between them; the names of its tensors stay."""
+    if not isinstance(model, nn.Sequential):
+        raise LabError(f"dropout goes between the layers of a Sequential; {name} is a {type(model).__name__}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    learned = False
+    for key, layer in model.named_children():
+        if isinstance(layer, nn.Linear) and learned:
+            layers[f"dropout_{key}"] = nn.Dropout(rate)
+        layers[key] = layer
+        learned = learned or any(True for _ in layer.parameters())
+    return nn.Sequential(layers)
 
 
 def _entry(name: str) -> Entry:
     if re.match(r"mlp(:|$)", name.strip().lower()):
         return _mlp_entry(name)
     if ":" in name:
-        return Entry(lambda shape, classes: _user_model(name, shape, classes), 1)
+        return Entry(lambda shape, classes, width: _user_model(name, shape, classes, width), 1)
     known = resolve(name, TABLE)
     if known is None:
         close = near_matches(name, names())
@@ -123,10 +143,12 @@ def _mlp_entry(name: str) -> Entry:
     if widths is None:
         raise LabError(f"{name!r}: an MLP is named with the widths of its hidden layers, such as mlp:300-100")
     hidden = [int(width) for width in re.split("[-_]", widths[1])]
-    return Entry(lambda shape, classes: mlp(shape, classes, hidden), 1)
+    return Entry(lambda shape, classes, width: mlp(shape, classes, hidden, width), 1)
 
 
-def _user_model(name: str, shape: Shape, classes: int) -> nn.Module:
+def _user_model(name: str, shape: Shape, classes: int, width: float) -> nn.Module:
+    if width != 1:
+        raise LabError(f"{name} has no width to scale; this needs one of the models by name")
     function = user_callable(name)
     accepted, required = positionals(function)
     if len(required) == 2 or (accepted[:2] == ["shape", "classes"] and len(required) <= 2):

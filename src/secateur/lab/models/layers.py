@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["Shape", "he_initialized", "head"]
+__all__ = ["Shape", "he_initialized", "head", "scaled"]
 
 Shape = tuple[int, int, int]  # channels, height and width of one image
+
+
+def scaled(units: int, width: float) -> int:
+    """Return ``units`` times a width factor, at least 1.
+
+    Example:
+        >>> scaled(300, 0.5), scaled(3, 0.01)
+        (150, 1)
+    """
+    return max(1, round(units * width))
 
 
 def head(features: int, classes: int) -> dict[str, nn.Module]:

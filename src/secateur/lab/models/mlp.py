@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from secateur.lab.models.layers import Shape
+from secateur.lab.models.layers import Shape, scaled
 
 __all__ = ["mlp"]
 
 
-def mlp(shape: Shape, classes: int, widths: Sequence[int]) -> nn.Module:
-    """Return linear layers of the given widths with a ReLU after each, then the output layer.
+def mlp(shape: Shape, classes: int, widths: Sequence[int], factor: float = 1.0) -> nn.Module:
+    """Return linear layers of the given widths (times ``factor``) with a ReLU after each, then the output layer.
 
     Example:
         >>> mlp((1, 8, 8), 10, [64])
@@ -27,7 +27,7 @@ def mlp(shape: Shape, classes: int, widths: Sequence[int]) -> nn.Module:
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(shape)
-    for number, width in enumerate(widths, start=1):
+    for number, width in enumerate((scaled(width, factor) for width in widths), start=1):
         layers[f"fc{number}"] = nn.Linear(inputs, width)
         layers[f"relu{number}"] = nn.ReLU()
         inputs = width

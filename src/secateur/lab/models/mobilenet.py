@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from secateur.lab.models.layers import Shape, he_initialized, head
+from secateur.lab.models.layers import Shape, he_initialized, head, scaled
 
 __all__ = ["mobilenet_v1"]
 
@@ -24,7 +24,7 @@ BLOCKS = (
 )
 
 
-def mobilenet_v1(shape: Shape, classes: int) -> nn.Module:
+def mobilenet_v1(shape: Shape, classes: int, factor: float = 1.0) -> nn.Module:
     """Return MobileNet v1: a convolution, 13 depthwise separable ones, one linear layer.
 
     Howard et al. (2017), arXiv:1704.04861, with the last separable convolution at stride 1 (the paper's
@@ -37,13 +37,14 @@ def mobilenet_v1(shape: Shape, classes: int) -> nn.Module:
         3217226
     """
     channels, height, width = shape
+    inputs = scaled(32, factor)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1=nn.Conv2d(channels, 32, 3, stride=1 if min(height, width) < 64 else 2, padding=1, bias=False),
-        bn1=nn.BatchNorm2d(32),
+        conv1=nn.Conv2d(channels, inputs, 3, stride=1 if min(height, width) < 64 else 2, padding=1, bias=False),
+        bn1=nn.BatchNorm2d(inputs),
         relu1=nn.ReLU(),
     )
-    inputs = 32
     for number, (outputs, stride) in enumerate(BLOCKS, start=1):
+        outputs = scaled(outputs, factor)
         layers[f"block{number}"] = _separable(inputs, outputs, stride)
         inputs = outputs
     layers.update(head(inputs, classes))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secateur.lab.models.layers import Shape, he_initialized, head
+from secateur.lab.models.layers import Shape, he_initialized, head, scaled
 
 __all__ = ["imagenet_resnet", "small_resnet"]
 
@@ -125,7 +125,7 @@ def _resnet(
     return he_initialized(nn.Sequential(layers))
 
 
-def small_resnet(shape: Shape, classes: int, depth: int) -> nn.Module:
+def small_resnet(shape: Shape, classes: int, depth: int, width: float = 1.0) -> nn.Module:
     """Return the CIFAR ResNet of ``depth`` 20, 32, 44, 56, ...: three stages, parameter-free shortcuts.
 
     Example:
@@ -133,10 +133,12 @@ def small_resnet(shape: Shape, classes: int, depth: int) -> nn.Module:
         269722
     """
     blocks = (depth - 2) // 6
-    return _resnet(shape[0], classes, (blocks,) * 3, 16, (_basic, 1), _padding)
+    return _resnet(shape[0], classes, (blocks,) * 3, scaled(16, width), (_basic, 1), _padding)
 
 
-def imagenet_resnet(shape: Shape, classes: int, blocks: Sequence[int], bottleneck: bool = False) -> nn.Module:
+def imagenet_resnet(
+    shape: Shape, classes: int, blocks: Sequence[int], bottleneck: bool = False, width: float = 1.0
+) -> nn.Module:
     """Return a ResNet of the ImageNet family with a CIFAR stem: four stages, projected shortcuts.
 
     Example:
@@ -144,4 +146,4 @@ def imagenet_resnet(shape: Shape, classes: int, blocks: Sequence[int], bottlenec
         11173962
     """
     kind = (_bottleneck, 4) if bottleneck else (_basic, 1)
-    return _resnet(shape[0], classes, blocks, 64, kind, _projection)
+    return _resnet(shape[0], classes, blocks, scaled(64, width), kind, _projection)

@@ -6,14 +6,14 @@ from collections import OrderedDict
 
 from torch import nn
 
-from secateur.lab.models.layers import Shape, he_initialized, head
+from secateur.lab.models.layers import Shape, he_initialized, head, scaled
 
 __all__ = ["vgg_16_bn"]
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-def vgg_16_bn(shape: Shape, classes: int) -> nn.Module:
+def vgg_16_bn(shape: Shape, classes: int, factor: float = 1.0) -> nn.Module:
     """Return the 13 convolutions of VGG-16, each with batch norm, and one linear layer.
 
     Simonyan and Zisserman (2014), arXiv:1409.1556, with the two hidden linear layers left out, as is usual
@@ -26,7 +26,7 @@ def vgg_16_bn(shape: Shape, classes: int) -> nn.Module:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     inputs = shape[0]
     for block, widths in enumerate(BLOCKS, start=1):
-        for number, width in enumerate(widths, start=1):
+        for number, width in enumerate((scaled(width, factor) for width in widths), start=1):
             layers[f"conv{block}_{number}"] = nn.Conv2d(inputs, width, 3, padding=1)
             layers[f"bn{block}_{number}"] = nn.BatchNorm2d(width)
             layers[f"relu{block}_{number}"] = nn.ReLU()

@@ -1,0 +1,55 @@
+"""What every mask should be compared with: the same mask trained from scratch, and one of the same density by lot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+import secateur as sc
+from secateur.lab import models
+from secateur.lab.bench import Bench
+from secateur.lab.checkpoint import snapshot
+from secateur.lab.data.lookup import LabError
+
+__all__ = ["TABLE"]
+
+
+def _none(bench: Bench) -> None:
+    """Leave the pruned model as the method left it."""
+
+
+def _scratch(bench: Bench) -> None:
+    """Draw new weights under the method's mask and train them for as long as the method's weights were."""
+    _train_anew(bench, _masks(bench))
+
+
+def _shuffle(bench: Bench) -> None:
+    """The same, with the mask of every layer drawn by lot at that layer's sparsity."""
+    masks = _masks(bench)
+    shares = {name: masks.count(name).sparsity for name in masks}
+    way = sc.Choice(
+        criterion=partial(sc.criteria.random, seed=bench.settings.seed), scope=sc.PerTensor(), allocation=shares
+    )
+    weights = sc.prunable(bench.model, include=list(masks))
+    _train_anew(bench, way(weights))
+
+
+def _masks(bench: Bench) -> sc.Masks:
+    if bench.masks is None:
+        raise LabError(f"--control needs a mask, and {bench.settings.method} makes none; leave --control out")
+    return bench.masks
+
+
+def _train_anew(bench: Bench, masks: sc.Masks) -> None:
+    settings = bench.settings
+    torch.manual_seed(settings.seed + 1)
+    fresh = models.build(settings.model, bench.data.shape, bench.data.classes, dropout=settings.dropout)
+    bench.restore(snapshot(fresh), masks)
+    epochs, bench.trained = round(bench.trained), 0.0
+    bench.phase("control", epochs, training=replace(bench.retraining(), rate=1.0))
+
+
+TABLE: dict[str, Callable[[Bench], None]] = {"none": _none, "scratch": _scratch, "shuffle": _shuffle}

@@ -1,0 +1,47 @@
+"""Lottery tickets and learning-rate rewinding: iterative pruning in rounds of full training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import secateur as sc
+from secateur.lab.bench import Bench
+from secateur.lab.checkpoint import snapshot
+from secateur.lab.data.lookup import LabError
+from secateur.lab.methods.parts import choice
+
+__all__ = ["learning_rate_rewinding", "lottery_ticket"]
+
+
+def lottery_ticket(bench: Bench) -> None:
+    """Prune a share, put the weights left back to where they began (or to an early step), train in full; in rounds."""
+    settings = bench.settings
+    begin = round(settings.rewind * bench.steps(settings.epochs))
+    start = bench.initial
+    if begin:
+        trained = snapshot(bench.model)
+        bench.start_over()
+        # The same batches at the same rates as the dense phase: the state it had at that step.
+        dense = replace(bench.dense_training(), stop=begin, stream="dense")
+        bench.phase("early", settings.epochs, training=dense)
+        start = snapshot(bench.model)
+        bench.restore(trained)
+        bench.trained = settings.epochs
+    for name, masks in _rounds(bench):
+        bench.restore(start, masks)
+        bench.phase(name, settings.epochs, training=replace(bench.retraining(), begin=begin))
+
+
+def learning_rate_rewinding(bench: Bench) -> None:
+    """Prune a share of what is left and train as long as at first, from the full learning rate; in rounds."""
+    for name, masks in _rounds(bench):
+        bench.impose(masks)
+        bench.phase(name, bench.settings.epochs)
+
+
+def _rounds(bench: Bench):  # type: ignore[no-untyped-def]
+    settings = bench.settings
+    if settings.sparsity == 1:
+        raise LabError("each round takes a share of what is left, so sparsity 1 is never reached; use less")
+    for n, level in enumerate(sc.geometric_rounds(settings.sparsity, settings.rounds)):
+        yield f"round{n + 1}", choice(bench)(bench.targets(), level, within=bench.masks)

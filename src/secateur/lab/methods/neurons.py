@@ -1,0 +1,62 @@
+"""Neuron and filter pruning: the least important units go, in rounds with retraining in between."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import secateur as sc
+from secateur.lab.bench import Bench
+from secateur.lab.data import batches
+from secateur.lab.data.lookup import LabError
+
+__all__ = ["neurons"]
+
+IMAGES = 4096  # that activations and gradients are averaged over
+
+
+def neurons(bench: Bench) -> None:
+    """Prune the least important neurons and filters of the hidden layers, in rounds, and retrain what is left."""
+    settings = bench.settings
+    pairs = sc.chains(bench.model, bench.data.train.images[:2])
+    if not pairs:
+        raise LabError(f"no layer of {settings.model} is read by one other layer alone, so no neuron can be removed")
+    if settings.sparsity == 1:
+        raise LabError("without any neuron left nothing reaches the output; give a sparsity below 1")
+    bench.asked = None  # it counts units, and removes the weights on both sides of each
+    epochs = [settings.prune_epochs * (n + 1) // settings.rounds for n in range(settings.rounds)]
+    for n in range(settings.rounds):
+        masks = _cut(bench, pairs, settings.sparsity * (n + 1) / settings.rounds)
+        bench.impose(masks)
+        bench.phase(f"round{n + 1}", epochs[n] - (epochs[n - 1] if n else 0))
+    masks = bench.masks or sc.Masks({})
+    left = {pair.writer: int(masks[pair.writer].flatten(1).any(1).sum()) for pair in pairs}
+    bench.facts["units"] = {name: [left[name], len(masks[name])] for name in left}
+
+
+def _cut(bench: Bench, pairs: list[sc.Chain], sparsity: float) -> sc.Masks:
+    """Mask the incoming and outgoing weights, and the biases, of the units with the lowest scores."""
+    targets = bench.targets(biases=True)
+    scores = _criterion(bench, pairs)(targets)
+    within = None if bench.masks is None else {name: bench.masks[name] for name in scores}
+    rows = sc.select(scores, sparsity, granularity=sc.Row(reduce="max"), within=within)
+    whole = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in targets.items()}
+    masks, _ = sc.drop_dead(sc.Masks(whole | dict(rows), targets.targets), pairs)
+    return masks
+
+
+def _criterion(bench: Bench, pairs: list[sc.Chain]) -> Callable[[Mapping[str, Tensor]], sc.Scores]:
+    kind, rules = bench.settings.neuron_score, sc.criteria.neurons
+    if kind in ("activity", "taylor"):
+        generator = torch.Generator().manual_seed(bench.settings.seed)
+        data = batches(bench.data.train, bench.settings.batch_size, generator)
+        sample = itertools.islice(data, -(-IMAGES // bench.settings.batch_size))
+        stats = sc.stats.units(bench.model, sample, functional.cross_entropy, pairs)
+        return partial(rules.activity if kind == "activity" else rules.taylor, chains=pairs, stats=stats)
+    rule = {"incoming": rules.incoming, "outgoing": rules.outgoing, "product": rules.product}[kind]
+    return partial(rule, chains=pairs)

@@ -1,0 +1,84 @@
+"""What several methods share: the choice and the schedule that the settings ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+import secateur as sc
+from secateur.lab.bench import Bench
+from secateur.lab.data.lookup import LabError
+from secateur.vocabulary import near_matches
+
+__all__ = ["choice", "lamp", "ramp", "shares"]
+
+UPDATES = 100  # redraws of the masks while sparsity rises
+
+
+def choice(bench: Bench, scope: str = "") -> sc.Choice:
+    """Return magnitude pruning in the scope given, or else in that of the settings."""
+    scope = scope or bench.settings.scope
+    own = shares(bench)
+    if own and scope != "layerwise":
+        raise LabError(
+            f"--layers gives layers sparsities of their own, which --scope {scope} would not heed: add "
+            "--scope layerwise"
+        )
+    if own:
+        bench.asked = None  # it is a mixture of what was asked for the layers
+        return sc.Choice(scope=sc.PerTensor(), allocation=sc.scaled(own, at=bench.settings.sparsity))
+    return {
+        "global": sc.Choice(),
+        "layerwise": sc.Choice(scope=sc.PerTensor()),
+        "erk": sc.Choice(scope=sc.PerTensor(), allocation=sc.erk),
+        "lamp": sc.Choice(criterion=lamp),
+    }[scope]
+
+
+def lamp(weights: Mapping[str, Tensor]) -> sc.Scores:
+    """Score by layer-adaptive magnitude."""
+    return sc.lamp(sc.criteria.magnitude(weights))
+
+
+def shares(bench: Bench) -> dict[str, float]:
+    """Return the sparsities that ``--layers`` gives, by target name.
+
+    Raises:
+        LabError: it is not ``name=share`` by commas, or names no target.
+    """
+    found = {}
+    targets = bench.targets()
+    for part in filter(None, (word.strip() for word in bench.settings.layers.split(","))):
+        name, _, share = part.partition("=")
+        target = next((each for each in (name, f"{name}.weight") if each in targets), None)
+        if target is None:
+            raise LabError(f"--layers names {name!r}, which is no target; {near_matches(name, targets)}")
+        try:
+            found[target] = float(share)
+        except ValueError:
+            found[target] = -1.0
+        if not 0 <= found[target] <= 1:
+            raise LabError(f"--layers takes name=share by commas, shares between 0 and 1; got {part!r}")
+    if found and not bench.settings.sparsity:
+        raise LabError("--layers needs a --sparsity above 0 for the layers it does not name")
+    return found
+
+
+def ramp(bench: Bench, share: float | None = None) -> sc.Schedule:
+    """Return the schedule of gradual pruning that the settings ask for, over ``share`` of the pruning epochs."""
+    settings = bench.settings
+    final, first = settings.sparsity, min(settings.initial_sparsity, settings.sparsity)
+    end = round((settings.rise if share is None else share) * bench.steps(settings.prune_epochs))
+    every = max(1, end // UPDATES)
+    if settings.schedule == "constant":
+        return sc.ConstantSchedule(final, 0, end, every)
+    if settings.schedule == "exponential" and final == 1:
+        raise LabError("an exponential schedule never reaches sparsity 1; use another --schedule or less")
+    kinds = {
+        "polynomial": sc.PolynomialSchedule,
+        "linear": sc.LinearSchedule,
+        "cosine": sc.CosineSchedule,
+        "exponential": sc.ExponentialSchedule,
+    }
+    return kinds[settings.schedule](first, final, begin_step=0, end_step=end, frequency=every)

@@ -1,0 +1,46 @@
+"""The other way to a small model: a narrower one, trained dense (the comparison of Zhu and Gupta 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import secateur as sc
+from secateur.lab import models
+from secateur.lab.bench import Bench
+
+__all__ = ["small_dense"]
+
+
+def small_dense(bench: Bench) -> None:
+    """Train a narrower dense model with as many weights as pruning would have left (a control)."""
+    settings = bench.settings
+    whole = bench.targets()
+    budget = (1 - settings.sparsity) * sum(weight.numel() for weight in whole.values())
+    width = narrowest(bench, budget)
+    bench.facts["width"] = width
+    bench.asked = None
+    torch.manual_seed(settings.seed)
+    bench.replace(_build(bench, width))
+    bench.phase("small", settings.epochs + settings.prune_epochs, training=bench.dense_training())
+
+
+def narrowest(bench: Bench, budget: float) -> float:
+    """Return the width factor whose model has the number of target weights nearest to ``budget``."""
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if _weights(_build(bench, middle)) < budget:
+            low = middle
+        else:
+            high = middle
+    return min((low, high), key=lambda width: abs(_weights(_build(bench, width)) - budget))
+
+
+def _weights(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in sc.prunable(model).values())
+
+
+def _build(bench: Bench, width: float) -> nn.Module:
+    settings, data = bench.settings, bench.data
+    return models.build(settings.model, data.shape, data.classes, dropout=settings.dropout, width=width)

@@ -1,0 +1,284 @@
+"""One phase of training: epochs that can be stopped at any moment, ending in the best state on validation data."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+import secateur as sc
+from secateur.lab import checkpoint
+from secateur.lab.data import batches
+from secateur.lab.training import DivergedError, Score, evaluate, learning_rate, make_optimizer, objective, train_epoch
+from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurWarning
+
+if TYPE_CHECKING:
+    from secateur.lab.bench import Bench
+
+__all__ = ["Outcome", "Phase", "Pruning", "Training"]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What a phase prunes: a schedule over its steps, a choice, the targets (those of the settings if None)."""
+
+    schedule: sc.Schedule
+    choice: sc.Choice = sc.Choice()  # noqa: RUF009 - a frozen value
+    weights: sc.Weights | None = None
+    regrow: sc.Regrow | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a phase trains.
+
+    Attributes:
+        rate: factor on the learning rate of the settings.
+        l1, l2: penalties on the targets.
+        distill: weight of the teacher in the loss.
+        temperature: of the teacher's outputs.
+        frozen: names of targets whose layers do not train.
+        cycles: how often the learning-rate curve runs.
+        begin, stop: steps of the curve, and of the data, between which to train; all of them by default. With
+            ``stop`` the last state is kept, not the best.
+        stream: name of the phase whose batches to see; the phase's own if empty.
+    """
+
+    rate: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+    distill: float = 0.0
+    temperature: float = 4.0
+    frozen: tuple[str, ...] = ()
+    cycles: int = 1
+    begin: int = 0
+    stop: int | None = None
+    stream: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a phase ended: validation accuracy of the state kept, in [0, 1], and the epoch it is from."""
+
+    validation: float
+    best_epoch: int
+    seconds: float
+
+
+class Phase:
+    """A phase under way."""
+
+    def __init__(self, bench: Bench, name: str, epochs: int, pruning: Pruning | None, training: Training) -> None:
+        self.bench, self.name, self.pruning, self.training = bench, name, pruning, training
+        self.steps = max(1, bench.steps(epochs))
+        self.stop = bench.steps(epochs) if training.stop is None else min(training.stop, bench.steps(epochs))
+        self.epoch = training.begin // bench.epoch_steps  # the next to run
+        self.seconds = 0.0
+        self.best: dict[str, Tensor] | None = None
+        self.best_accuracy, self.best_epoch = -1.0, 0
+        self.notes: list[str] = []
+        self.pruner: sc.Pruner | None = None
+        self.hold: sc.Hold | None = None
+
+    def run(self, folder: Path) -> checkpoint.State:
+        """Return the state the phase ends in: from disk if it is there, going on from what is there if not."""
+        done, part = folder / f"{self.name}.safetensors", folder / f"{self.name}.partial.safetensors"
+        if done.exists():
+            with _fits(done):
+                finished = checkpoint.load(done)
+                self.bench.model.load_state_dict(finished.groups["model"])
+                return finished
+        torch.manual_seed(self._seed(-1))
+        with sc.freeze(self.bench.model, self.training.frozen):
+            with self._noting():
+                self._set_up()
+            if part.exists():
+                with _fits(part):
+                    self.resume(checkpoint.load(part))
+            else:
+                self.bench.journal.rewind(self.name, 0)
+            while self.epoch * self.bench.epoch_steps < self.stop:
+                with self._noting():
+                    self.run_epoch()
+                checkpoint.save(part, self.state())
+            with self._noting():
+                finished = self.finish()
+        finished.values["notes"] = self.notes
+        checkpoint.save(done, finished)
+        part.unlink(missing_ok=True)
+        return finished
+
+    def _set_up(self) -> None:
+        bench, pruning = self.bench, self.pruning
+        self.optimizer = make_optimizer(bench.model, bench.settings)
+        if pruning:
+            weights = bench.targets() if pruning.weights is None else pruning.weights
+            self.pruner = sc.Pruner(
+                bench.model,
+                self.optimizer,
+                pruning.schedule,
+                pruning.choice,
+                weights=weights,
+                regrow=pruning.regrow or False,
+            )
+        elif bench.masks is not None:
+            self.hold = sc.hold(self.optimizer, bench.masks, bench.model)
+
+    def run_epoch(self) -> None:
+        """Train one epoch, or the part of it that lies between ``begin`` and ``stop``."""
+        started = time.perf_counter()
+        bench, settings, training = self.bench, self.bench.settings, self.training
+        generator = torch.Generator().manual_seed(self._seed(self.epoch))
+        torch.manual_seed(self._seed(self.epoch))
+        first = max(training.begin, self.epoch * bench.epoch_steps)
+        last = min(self.stop, (self.epoch + 1) * bench.epoch_steps)
+
+        def before_step(index: int) -> None:
+            rate = learning_rate(training.rate * settings.learning_rate, first + index, self.steps, training.cycles)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+
+        def after_step() -> None:
+            if self.pruner:
+                self.pruner.step()
+            bench.journal.tick(self.name, self.stop - training.begin)
+
+        bench.dropouts.rescale(self._masks() or {})
+        augment = settings.augment and bench.data.augment
+        data = batches(bench.data.train, settings.batch_size, generator, augment=augment)
+        skip = self.epoch * bench.epoch_steps
+        part = itertools.islice(data, first - skip, last - skip)
+        loss = objective(training, bench.targets(), bench.teacher)
+        trained = train_epoch(bench.model, self.optimizer, part, before_step, after_step, loss, settings.precision)
+        checked = evaluate(bench.model, bench.data.validation)
+        if not math.isfinite(checked.loss):
+            raise DivergedError("the validation loss is not finite; lower --learning-rate")
+        self.epoch += 1
+        # At equal accuracy the later epoch is kept: it has been trained longer at the same result.
+        if self._at_target() and (checked.accuracy >= self.best_accuracy or training.stop is not None):
+            self.best = checkpoint.snapshot(bench.model)
+            self.best_accuracy, self.best_epoch = checked.accuracy, self.epoch
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        bench.journal.record(self._row(trained, checked) | {"seconds": round(seconds, 3)})
+
+    def _row(self, trained: Score, checked: Score) -> dict[str, Any]:
+        """Return what ``metrics.jsonl`` says about the epoch that just ended."""
+        return {
+            "phase": self.name,
+            "epoch": self.epoch,
+            "step": min(self.stop, self.bench.steps(self.epoch)),
+            "loss": trained.loss,
+            "train_accuracy": trained.accuracy,
+            "validation_loss": checked.loss,
+            "validation_accuracy": checked.accuracy,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **self._sparsity(),
+        }
+
+    def state(self) -> checkpoint.State:
+        """Return everything needed to go on from the end of this epoch."""
+        state = checkpoint.State(
+            groups={"model": checkpoint.snapshot(self.bench.model)},
+            values={
+                "epoch": self.epoch,
+                "best_accuracy": self.best_accuracy,
+                "best_epoch": self.best_epoch,
+                "seconds": self.seconds,
+                "notes": self.notes,
+            },
+        )
+        state.groups["optimizer"] = checkpoint.optimizer_tensors(self.optimizer)
+        state.groups["best"] = self.best or {}
+        if self.pruner:
+            checkpoint.add_pruner(state, self.pruner)
+        return state
+
+    def resume(self, state: checkpoint.State) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.bench.model.load_state_dict(state.groups["model"])
+        checkpoint.restore_optimizer(self.optimizer, state.groups.get("optimizer", {}))
+        if self.pruner:
+            self.pruner.load_state_dict(checkpoint.pruner_state(state))
+        self.best = state.groups.get("best")
+        self.epoch, self.seconds = state.values["epoch"], state.values["seconds"]
+        self.best_accuracy, self.best_epoch = state.values["best_accuracy"], state.values["best_epoch"]
+        self._add(state.values.get("notes", []))
+        self.bench.journal.rewind(self.name, self.epoch)
+
+    def finish(self) -> checkpoint.State:
+        """End the phase in its best state."""
+        bench = self.bench
+        masks = self.pruner.finalize() if self.pruner else bench.masks
+        if self.hold:
+            self.hold.release()
+        if self.best:
+            bench.model.load_state_dict(self.best)
+        else:
+            if self.pruner and bench.settings.recalibrate:
+                sc.recalibrate(bench.model, [images for images, _ in batches(bench.data.train, 250)][:100])
+            self.best_accuracy = bench.validate()
+        values: dict[str, Any] = {
+            "validation": self.best_accuracy,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "epochs": max(0, self.stop - self.training.begin) / bench.epoch_steps,
+        }
+        state = checkpoint.State({"model": checkpoint.snapshot(bench.model)}, values)
+        if masks is not None:
+            state.groups["masks"] = dict(masks)
+        return state
+
+    def _at_target(self) -> bool:
+        return self.pruner is None or self.pruner.step_count >= self.pruner.schedule.end_step
+
+    def _masks(self) -> sc.Masks | None:
+        return self.pruner.masks if self.pruner else self.bench.masks
+
+    def _sparsity(self) -> dict[str, Any]:
+        masks = self._masks()
+        if masks is None:
+            return {"sparsity": 0.0, "layers": {}}
+        thresholds = self.pruner.thresholds if self.pruner else {}
+        layers = {
+            name: {"sparsity": masks.count(name).sparsity, "threshold": thresholds.get(name, 0.0)} for name in masks
+        }
+        return {"sparsity": masks.sparsity, "layers": layers}
+
+    def _seed(self, epoch: int) -> int:
+        """Return a seed for one epoch of one phase: order and noise need no state of their own to resume."""
+        stream = self.training.stream or self.name
+        return zlib.crc32(f"{self.bench.settings.seed}/{stream}/{epoch}".encode())
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Collect the text of this package's warnings: a resumed run must know those given before it was killed."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SecateurWarning)
+            yield
+        self._add([str(each.message) for each in caught if issubclass(each.category, SecateurWarning)])
+
+    def _add(self, notes: list[str]) -> None:
+        self.notes.extend(text for text in dict.fromkeys(notes) if text not in self.notes)
+
+
+@contextlib.contextmanager
+def _fits(path: Path) -> Iterator[None]:
+    """Name the checkpoint that the model, perhaps edited since, cannot take."""
+    try:
+        yield
+    except (RuntimeError, KeyError, BadTargetError) as error:
+        raise CorruptFileError(
+            f"{path} does not fit the model or lacks an entry ({error}); if the model was changed, start over with "
+            "--again or choose another --out"
+        ) from error
