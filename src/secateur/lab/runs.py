@@ -144,7 +144,7 @@ def _bench(settings: Settings, folder: Path, options: Options, journal: Journal)
     model = models.build(settings.model, data.shape, data.classes, dropout=settings.dropout)
     if any(parameter.ndim == 4 for parameter in model.parameters()):
         # Convolutions on CPU are up to twice as fast with the channels innermost.
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         data = channels_last(data)
     return Bench(settings, model, data, folder / "phases", journal)
 
@@ -163,8 +163,11 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
             "best_epoch": net.outcome.best_epoch,
         }
         if key != "dense_longer":
-            asked = bench.asked if key == "pruned" and net.masks is not None else None
-            reports[key] = sc.measure(net.model, example, masks=net.masks, target_sparsity=asked, timing=None)
+            masks = nets["pruned"].masks
+            asked = bench.asked if key == "pruned" and masks is not None else None
+            if key == "dense" and masks is not None:  # the same targets, none of them pruned
+                masks = sc.Masks({each: torch.ones_like(mask) for each, mask in masks.items()})
+            reports[key] = sc.measure(net.model, example, masks=masks, target_sparsity=asked, timing=None)
     with torch.inference_mode():
         calls = [partial(nets[key].model, example) for key in reports]
         times = sc.latencies(calls, sc.Timing(warmup=20, repeats=100))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -75,7 +75,7 @@ def ramp(bench: Bench, share: float | None = None) -> sc.Schedule:
         return sc.ConstantSchedule(final, 0, end, every)
     if settings.schedule == "exponential" and final == 1:
         raise LabError("an exponential schedule never reaches sparsity 1; use another --schedule or less")
-    kinds = {
+    kinds: dict[str, Callable[..., sc.Schedule]] = {
         "polynomial": sc.PolynomialSchedule,
         "linear": sc.LinearSchedule,
         "cosine": sc.CosineSchedule,

@@ -11,7 +11,7 @@ SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 def sensitivity(bench: Bench) -> None:
-    """Prune one layer at a time to learn what each can bear, then all of them equally deep, and retrain what is left."""
+    """Learn what each layer can bear by itself, prune all of them equally deep, then retrain what is left."""
     settings = bench.settings
     found = sc.sensitivity(bench.model, lambda _: bench.validate(), SPARSITIES, weights=bench.targets())
     shares = found.allocation(settings.sparsity)

@@ -43,8 +43,8 @@ def mobilenet_v1(shape: Shape, classes: int, factor: float = 1.0) -> nn.Module:
         bn1=nn.BatchNorm2d(inputs),
         relu1=nn.ReLU(),
     )
-    for number, (outputs, stride) in enumerate(BLOCKS, start=1):
-        outputs = scaled(outputs, factor)
+    for number, (channels_out, stride) in enumerate(BLOCKS, start=1):
+        outputs = scaled(channels_out, factor)
         layers[f"block{number}"] = _separable(inputs, outputs, stride)
         inputs = outputs
     layers.update(head(inputs, classes))
