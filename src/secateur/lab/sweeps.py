@@ -61,9 +61,9 @@ def sweep(
 ) -> dict[str, Any]:
     """Run every cell that has no result yet; return the sweep, which is also in ``sweep.json``.
 
-    Each seed's dense network is trained once and shared by its cells. Cells run in ``jobs`` processes through
-    joblib (set another of its backends with ``joblib.parallel_config``). A cell that fails is reported, and the
-    others go on; started again, only what is missing is run.
+    Each seed's dense network is trained once and shared by its cells (and by other sweeps, with ``options.dense``).
+    Cells run in ``jobs`` processes through joblib (set another of its backends with ``joblib.parallel_config``). A
+    cell that fails is reported, and the others go on; started again, only what is missing is run.
 
     Raises:
         RunFolderError: the folder holds a sweep with other settings.
@@ -71,13 +71,14 @@ def sweep(
     _claim(base, folder)
     seeds = [dataclasses.replace(base, seed=seed) for seed in grid.seeds]
     share = dataclasses.replace(options, events=False, bar=False)
-    dense = [(_dense_cell, each, folder / "dense" / f"seed{each.seed}", share) for each in seeds]
+    root = options.dense or folder / "dense"
+    dense = [(_dense_cell, each, root / f"seed{each.seed}", share) for each in seeds]
     failed = [f for f in _parallel(dense, jobs, say, "dense nets") if "error" in f]
     bad_seeds = {f["seed"] for f in failed}
     work = []
     for each in grid.cells(base):
         if each.seed not in bad_seeds:
-            shared = dataclasses.replace(share, dense=folder / "dense" / f"seed{each.seed}")
+            shared = dataclasses.replace(share, dense=root / f"seed{each.seed}")
             work.append((_cell, each, folder / "cells" / cell_name(each), shared))
     rows = failed + list(_parallel(work, jobs, say, "cells"))
     result = _result(base, grid, rows)

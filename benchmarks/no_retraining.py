@@ -1,0 +1,144 @@
+"""Pruning without retraining: how much of the published collapse was never necessary.
+
+    python benchmarks/no_retraining.py --data-dir DATA [--only lenet-300-100 lenet-5]
+
+LeNet-300-100 and LeNet-5 on MNIST (minutes), ResNet-18 and ResNet-50 on CIFAR-10 (hours each on two cores;
+resumable). Every layer but the output is pruned at once, by itself as in the published rows, then by four other ways
+of sharing the same budget, and with BatchNorm statistics estimated anew. Writes
+``benchmarks/results/no_retraining.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import Any
+
+import common
+
+from secateur.files import write_text
+from secateur.lab.settings import Settings
+from secateur.lab.sweeps import Grid
+
+SPARSITIES = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
+METHODS = ("one-shot-layerwise", "one-shot", "one-shot-erk", "one-shot-lamp")
+GRID = Grid(METHODS, SPARSITIES, (0, 1, 2))
+LENET = Settings(data="mnist", epochs=30, prune_epochs=0, batch_size=128, ignore="fc3")
+RESNET = Settings(
+    data="cifar-10",
+    model="resnet-18",
+    epochs=12,
+    prune_epochs=0,
+    batch_size=128,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    precision="bfloat16",
+    augment=False,
+    ignore="fc",
+)
+BASES = {
+    "lenet-300-100": LENET,
+    "lenet-5": dataclasses.replace(LENET, model="lenet-5", ignore="fc2"),
+    "resnet-18": RESNET,
+    "resnet-50": dataclasses.replace(RESNET, model="resnet-50"),
+}
+# Accuracy in percent by sparsity, as the issue that this reproduces gives them; no other entries are known.
+PUBLISHED = {
+    "lenet-300-100": {0.0: 97.91, 0.8: 96.44, 0.9: 81.25},
+    "lenet-5": {0.0: 97.94, 0.8: 90.00, 0.9: 51.22},
+    "resnet-18": {0.0: 89.36, 0.25: 88.59, 0.5: 17.39},
+    "resnet-50": {0.0: 89.90, 0.25: 89.31, 0.5: 19.42},
+}
+
+
+def sweeps() -> dict[str, tuple[Settings, Grid]]:
+    """Return every sweep by name; nets with BatchNorm have a second one, with statistics estimated anew."""
+    found = {}
+    for name, base in BASES.items():
+        found[name] = (base, GRID)
+        if name.startswith("resnet"):
+            found[f"{name}:recalibrated"] = (dataclasses.replace(base, recalibrate=True), GRID)
+    return found
+
+
+def rows(name: str, results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Return one row for each sparsity: published, then every way of ours."""
+    table = []
+    for sparsity in SPARSITIES:
+        row = [f"{sparsity:g}", f"{PUBLISHED[name][sparsity]:.2f}" if sparsity in PUBLISHED[name] else ""]
+        for key in (name, f"{name}:recalibrated"):
+            if key in results:
+                for method in METHODS:
+                    found = common.cells(results[key], method, sparsity)
+                    row.append(common.accuracy([cell["test"] for cell in found]) if found else "")
+        table.append(row)
+    return table
+
+
+def section(name: str, results: dict[str, dict[str, Any]]) -> str:
+    """Return the part of the page about one net."""
+    result = results[name]
+    dense = [cell["dense_test"] for cell in common.cells(result, METHODS[0], 0.0)]
+    head = ["sparsity", "published, layer-wise", "layer-wise", "global", "ERK", "LAMP"]
+    if f"{name}:recalibrated" in results:
+        head += [f"{way}, BN anew" for way in ("layer-wise", "global", "ERK", "LAMP")]
+    seeds = ", ".join(sorted({str(cell["seed"]) for cell in result["cells"]}))
+    return f"""## {name}
+
+Test accuracy in percent; ours: mean ± standard deviation over seeds {seeds}; dense {common.accuracy(dense)}.
+`{result["command"]}`
+
+{common.markdown(head, rows(name, results))}
+
+{reading(name, results)}
+"""
+
+
+def reading(name: str, results: dict[str, dict[str, Any]]) -> str:
+    """Return, in words, how far each way gets within one and within three points of dense."""
+    lines = []
+    for key, kind in ((name, ""), (f"{name}:recalibrated", " with BatchNorm statistics estimated anew")):
+        if key not in results:
+            continue
+        for method, way in zip(METHODS, ("Layer-wise", "Global", "ERK", "LAMP"), strict=True):
+            reach = [_reach(results[key], method, points) for points in (1.0, 3.0)]
+            lines.append(
+                f"- {way}{kind}: within one point of dense up to {reach[0]:g}, within three up to {reach[1]:g}."
+            )
+    return "\n".join(lines)
+
+
+def _reach(result: dict[str, Any], method: str, points: float) -> float:
+    best = 0.0
+    for sparsity in SPARSITIES:
+        found = common.cells(result, method, sparsity)
+        if not found:
+            continue
+        lost = 100 * statistics.mean(cell["dense_test"] - cell["test"] for cell in found)
+        if lost > points:
+            break
+        best = sparsity
+    return best
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    options = common.arguments(__doc__, tuple(sweeps()))
+    options.out = options.out / "no-retraining"
+    results = common.run_all(sweeps(), options)
+    nets = [name for name in BASES if name in results]
+    text = f"""# Pruning without retraining
+
+Made by `python benchmarks/no_retraining.py` on {common.where(results[nets[0]])}. The dense net is trained once a
+seed, its best epoch on validation data kept; every column prunes that same net, all layers but the output, and trains
+nothing afterwards. The published rows are those that this benchmark was asked to beat; their source gives no seeds.
+
+{"".join(section(name, results) for name in nets)}"""
+    target = common.RESULTS / "no_retraining.md"
+    write_text(target, text.rstrip() + "\n")
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
