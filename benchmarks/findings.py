@@ -1,0 +1,306 @@
+"""What pruning does and does not do: the claims of the literature, each tested on two nets.
+
+    python benchmarks/findings.py --data-dir DATA        (some hours on two cores; resumable)
+
+LeNet-300-100 on MNIST and LeNet-5 on Fashion-MNIST. Writes ``docs/findings.md`` and its plots in ``docs/findings/``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import common
+
+from secateur.files import write_text
+from secateur.lab.settings import Settings
+from secateur.lab.sweeps import Grid
+
+SEEDS = (0, 1, 2)
+SPARSITIES = (0.3, 0.5, 0.8, 0.9, 0.95, 0.98)
+HIGH, LOW = (0.9, 0.95, 0.98), (0.3, 0.5)
+NETS = {
+    "lenet-300-100": Settings(data="mnist", epochs=10, prune_epochs=20, batch_size=128, learning_rate=0.001),
+    "lenet-5": Settings(
+        data="fashion-mnist",
+        model="lenet-5",
+        epochs=10,
+        prune_epochs=12,
+        batch_size=128,
+        learning_rate=0.001,
+        precision="bfloat16",
+    ),
+}
+METHODS = (
+    "gradual",
+    "one-shot",
+    "one-shot-layerwise",
+    "one-shot-erk",
+    "one-shot-lamp",
+    "snip",
+    "random",
+    "small-dense",
+)
+# Strengths at which dense accuracy is that of the unpenalised net or a little under (validation, seed 10).
+L1, L2 = 5e-5, 2e-4
+PENALTIES = {"none": {}, "l1": {"l1": L1}, "l2": {"l2": L2}}
+RETRAINED = {"l1": {"retrain_l1": L1}, "l2": {"retrain_l2": L2}, "none": {}}
+
+
+def sweeps() -> dict[str, tuple[Settings, Grid]]:
+    """Return every sweep by name; what follows the colon shares the dense nets of what stands before it."""
+    found = {}
+    for name, base in NETS.items():
+        found[name] = (base, Grid(METHODS, SPARSITIES, SEEDS))
+        for control in ("scratch", "shuffle"):
+            found[f"{name}:{control}"] = (
+                dataclasses.replace(base, control=control),
+                Grid(("gradual",), SPARSITIES, SEEDS),
+            )
+        rounds = dataclasses.replace(base, rounds=3)
+        found[f"{name}:rounds"] = (
+            rounds,
+            Grid(("lottery-ticket", "learning-rate-rewinding", "three-step"), (0.9, 0.98), SEEDS),
+        )
+        for kind, penalty in PENALTIES.items():
+            bare = dataclasses.replace(base, prune_epochs=0, **penalty)
+            again = dataclasses.replace(base, **penalty, **RETRAINED[kind])
+            found[f"{name}-{kind}:before"] = (bare, Grid(("one-shot",), SPARSITIES, SEEDS))
+            found[f"{name}-{kind}:after"] = (again, Grid(("one-shot",), SPARSITIES, SEEDS))
+    return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two columns of cells that should differ in one direction: test accuracy of ``better`` above that of ``worse``."""
+
+    label: str
+    better: tuple[str, str, str]  # what follows the net's name in the sweep's name, method, column
+    worse: tuple[str, str, str]
+    sparsities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the literature and the comparisons that decide it."""
+
+    title: str
+    source: str
+    comparisons: tuple[Comparison, ...]
+
+
+def _methods(better: str, worse: str, sparsities: tuple[float, ...], label: str = "") -> Comparison:
+    return Comparison(label or f"{better} over {worse}", ("", better, "test"), ("", worse, "test"), sparsities)
+
+
+CLAIMS = (
+    Claim(
+        "Magnitude beats random pruning at high sparsity",
+        "Blalock et al. 2020 (arXiv 2003.03033), section 3",
+        (_methods("one-shot", "random", HIGH), _methods("gradual", "random", HIGH), _methods("snip", "random", HIGH)),
+    ),
+    Claim(
+        "Magnitude beats random pruning at low sparsity too",
+        "doubted by Blalock et al. 2020 (arXiv 2003.03033), section 3: not always",
+        (_methods("one-shot", "random", LOW), _methods("gradual", "random", LOW)),
+    ),
+    Claim(
+        "Global or allocated budgets beat the same sparsity in every layer",
+        "Evci et al. 2020 (arXiv 1911.11134); Lee et al. 2021 (arXiv 2010.07611)",
+        tuple(_methods(way, "one-shot-layerwise", HIGH) for way in ("one-shot", "one-shot-erk", "one-shot-lamp")),
+    ),
+    Claim(
+        "Weights pruned and fine-tuned beat the same mask trained from scratch",
+        "Han et al. 2015 (arXiv 1506.02626), section 3.4; doubted by Liu et al. 2019 (arXiv 1810.05270) for filters",
+        (Comparison("kept weights over new ones", ("", "gradual", "test"), (":scratch", "gradual", "test"), HIGH),),
+    ),
+    Claim(
+        "It matters which weights a mask keeps, not only how many in each layer",
+        "questioned by Su et al. 2020 (arXiv 2009.11094) for tickets drawn at initialization",
+        (
+            Comparison(
+                "the mask over a shuffled one, both from scratch",
+                (":scratch", "gradual", "test"),
+                (":shuffle", "gradual", "test"),
+                HIGH,
+            ),
+        ),
+    ),
+    Claim(
+        "A large sparse net beats a small dense one of as many weights",
+        "Zhu and Gupta 2017 (arXiv 1710.01878), section 4",
+        (_methods("gradual", "small-dense", (0.8, 0.9, 0.95)),),
+    ),
+    Claim(
+        "A pruned net can beat its dense parent, trained as long",
+        "Han et al. 2015 (arXiv 1506.02626), table 1; Blalock et al. 2020, section 3",
+        (
+            Comparison("gradual over dense", ("", "gradual", "test"), ("", "gradual", "reference_test"), (0.3, 0.5)),
+            Comparison("gradual over dense", ("", "gradual", "test"), ("", "gradual", "reference_test"), (0.8, 0.9)),
+        ),
+    ),
+    Claim(
+        "L1 beats L2 before retraining",
+        "Han et al. 2015 (arXiv 1506.02626), section 3.1 and figure 5",
+        (Comparison("L1 over L2", ("-l1:before", "one-shot", "test"), ("-l2:before", "one-shot", "test"), HIGH),),
+    ),
+    Claim(
+        "L2 beats L1 after retraining",
+        "Han et al. 2015 (arXiv 1506.02626), section 3.1 and figure 5",
+        (Comparison("L2 over L1", ("-l2:after", "one-shot", "test"), ("-l1:after", "one-shot", "test"), HIGH),),
+    ),
+    Claim(
+        "Rewinding the learning rate beats rewinding the weights to the start",
+        "Renda et al. 2020 (arXiv 2003.02389)",
+        (
+            Comparison(
+                "weights kept over rewound",
+                (":rounds", "learning-rate-rewinding", "test"),
+                (":rounds", "lottery-ticket", "test"),
+                (0.9, 0.98),
+            ),
+        ),
+    ),
+)
+Results = dict[str, dict[str, Any]]
+
+
+def values(results: Results, net: str, column: tuple[str, str, str], sparsity: float) -> list[float]:
+    """Return one accuracy in percent for each seed."""
+    suffix, method, key = column
+    found = common.cells(results[f"{net}{suffix}"], method, sparsity)
+    return [100 * cell[key] for cell in sorted(found, key=lambda cell: cell["seed"])]
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """Call a comparison by its differences, one a seed: all of one sign, and their mean above their spread."""
+    mean, spread = statistics.mean(differences), statistics.stdev(differences)
+    if all(each > 0 for each in differences) and mean > spread:
+        return "held"
+    if all(each < 0 for each in differences) and -mean > spread:
+        return "failed"
+    return "undecided"
+
+
+def judge(claim: Claim, results: Results) -> tuple[str, list[list[str]]]:
+    """Return the verdict on a claim and the rows that show it."""
+    rows, calls = [], []
+    for net in NETS:
+        for comparison in claim.comparisons:
+            for sparsity in comparison.sparsities:
+                better = values(results, net, comparison.better, sparsity)
+                worse = values(results, net, comparison.worse, sparsity)
+                differences = [a - b for a, b in zip(better, worse, strict=True)]
+                call = verdict(differences)
+                calls.append(call)
+                shown = [f"{statistics.mean(each):.2f}" for each in (better, worse)]
+                spread = f"{statistics.mean(differences):+.2f} ± {statistics.stdev(differences):.2f}"
+                rows.append([net, comparison.label, f"{sparsity:g}", *shown, spread, call])
+    if all(call == "held" for call in calls):
+        return "held", rows
+    share = sum(call == "held" for call in calls) / len(calls)
+    failed = sum(call == "failed" for call in calls) / len(calls)
+    if share >= 0.75 and not failed:
+        return "held, mostly", rows
+    return ("failed" if failed >= 0.5 else "undecided"), rows
+
+
+def plot(results: Results, net: str, lines: dict[str, tuple[str, str, str]], path: Path) -> None:
+    """Draw test accuracy over sparsity, a line for each column, with the spread over seeds."""
+    alt: Any = importlib.import_module("altair")
+    rows = []
+    for label, column in lines.items():
+        for sparsity in SPARSITIES:
+            found = values(results, net, column, sparsity)
+            if found:
+                mean, spread = statistics.mean(found), statistics.stdev(found)
+                rows.append({"": label, "x": sparsity, "mean": mean, "low": mean - spread, "high": mean + spread})
+    floor = max(min(row["mean"] for row in rows), max(row["mean"] for row in rows) - 12)
+    scale = alt.Scale(domain=[floor, max(row["high"] for row in rows)], nice=False)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("x:Q", title="sparsity"), color=alt.Color(":N", title=None, sort=list(lines))
+    )
+    line = base.mark_line(point=True, clip=True).encode(y=alt.Y("mean:Q", title="test accuracy, %", scale=scale))
+    bars = base.mark_rule(clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (line + bars).properties(width=420, height=260, background="white", title=net).save(str(path))
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    options = common.arguments(__doc__, tuple(sweeps()))
+    options.out = options.out / "findings"
+    results = common.run_all(sweeps(), options)
+    if len(results) < len(sweeps()):
+        print("the page is written once all sweeps are there")
+        return
+    docs = Path(__file__).parent.parent / "docs"
+    write_text(docs / "findings.md", page(results, docs / "findings"))
+    print(docs / "findings.md")
+
+
+def page(results: Results, plots: Path) -> str:
+    """Return the page; draw its plots."""
+    head = ["net", "comparison", "sparsity", "first %", "second %", "difference, points", ""]
+    parts, summary = [], []
+    for number, claim in enumerate(CLAIMS, start=1):
+        call, rows = judge(claim, results)
+        summary.append([f"[{claim.title}](#{number}-{_anchor(claim.title)})", f"**{call}**"])
+        pictures = "\n".join(_pictures(claim, number, results, plots))
+        parts.append(
+            f"## {number}. {claim.title}\n\n**{call.capitalize()}.** Source: {claim.source}.\n\n"
+            f"{pictures}\n\n{common.markdown(head, rows)}\n"
+        )
+    one = results[next(iter(NETS))]
+    return f"""# Findings: what pruning does and does not do
+
+Made by `python benchmarks/findings.py --data-dir DATA` on {common.where(one)}. LeNet-300-100 on MNIST and LeNet-5 on
+Fashion-MNIST, three seeds; all nets of a comparison come from the same dense nets and had as many epochs, but for
+lottery tickets and learning-rate rewinding (three rounds of the whole training). A comparison *holds* when all three
+seeds agree and the mean difference is larger than the standard deviation of the differences, *fails* when they agree on
+the contrary, and is *undecided* otherwise; a claim holds when all its comparisons do, holds mostly when three in four
+do and none fails, and fails when half of them fail. Three seeds decide little: read the differences.
+
+{common.markdown(["claim", "here"], summary)}
+
+{chr(10).join(parts)}"""
+
+
+def _pictures(claim: Claim, number: int, results: Results, plots: Path) -> list[str]:
+    found = []
+    for net in NETS:
+        lines: dict[str, tuple[str, str, str]] = {}
+        for comparison in claim.comparisons:
+            for column in (comparison.better, comparison.worse):
+                lines[_label(column)] = column
+        path = plots / f"{number}-{net}.svg"
+        plot(results, net, lines, path)
+        found.append(f"![{claim.title}, {net}](findings/{path.name})")
+    return found
+
+
+def _label(column: tuple[str, str, str]) -> str:
+    suffix, method, key = column
+    if key == "reference_test":
+        return "dense, trained as long"
+    before = {"-l1": "L1, ", "-l2": "L2, "}.get(suffix.partition(":")[0], "")
+    after = {
+        "before": "not retrained",
+        "after": "retrained",
+        "scratch": "mask from scratch",
+        "shuffle": "shuffled mask",
+    }
+    return before + after.get(suffix.partition(":")[2], method)
+
+
+def _anchor(title: str) -> str:
+    return "".join(letter for letter in title.lower().replace(" ", "-") if letter.isalnum() or letter == "-")
+
+
+if __name__ == "__main__":
+    main()

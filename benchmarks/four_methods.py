@@ -1,0 +1,119 @@
+"""Thresholding, freezing and masked retraining on small convnets: four methods, one Pareto plot, one score.
+
+    python benchmarks/four_methods.py --data-dir DATA       (about two hours on two cores; resumable)
+
+Fashion-MNIST and CIFAR-10, LeNet-5, weights and biases pruned. Writes ``benchmarks/results/four_methods.md`` and one
+plot for each data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import common
+
+from secateur.files import write_text
+from secateur.lab.report import save_picture
+from secateur.lab.settings import Settings
+from secateur.lab.sweeps import Grid
+
+METHODS = ("threshold", "threshold-layerwise", "freeze", "masked-retraining")
+BASE = Settings(
+    data="fashion-mnist",
+    model="lenet-5",
+    epochs=15,
+    prune_epochs=16,
+    batch_size=128,
+    learning_rate=0.001,
+    precision="bfloat16",
+    biases=True,
+)
+SEEDS = (0, 1, 2)
+EVERY_TWENTIETH = tuple(round(0.05 * step, 2) for step in range(20))
+SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.96, 0.98)
+SETS = ("fashion-mnist", "cifar-10")
+
+
+def sweeps() -> dict[str, tuple[Settings, Grid]]:
+    """Return every sweep by name."""
+    found = {}
+    for data in SETS:
+        base = dataclasses.replace(BASE, data=data)
+        found[data] = (base, Grid(METHODS, SPARSITIES, SEEDS))
+        found[f"{data}:thresholds"] = (
+            dataclasses.replace(base, prune_epochs=0),
+            Grid(METHODS[:2], EVERY_TWENTIETH, SEEDS),
+        )
+    return found
+
+
+def section(data: str, results: dict[str, dict[str, Any]]) -> str:
+    """Return the part of the page about one data set."""
+    four, bare = results[data], results[f"{data}:thresholds"]
+    dense = [cell["dense_test"] for cell in common.cells(four, METHODS[0], SPARSITIES[0])]
+    longer = [cell["reference_test"] for cell in common.cells(four, METHODS[0], SPARSITIES[0])]
+    rows = [
+        [f"{s:g}", *(common.accuracy([c["test"] for c in common.cells(four, m, s)]) for m in METHODS)]
+        for s in SPARSITIES
+    ]
+    plain = [
+        [f"{s:g}", *(common.accuracy([c["test"] for c in common.cells(bare, m, s)]) for m in METHODS[:2])]
+        for s in EVERY_TWENTIETH
+    ]
+    scores = [[each["method"], f"{each['mean']:.4f} ± {each['std']:.4f}"] for each in four["scores"]]
+    return f"""## {data}
+
+Dense {common.accuracy(dense)}, trained as long as the retrained nets {common.accuracy(longer)}. `{four["command"]}`
+
+![accuracy over sparsity](four_methods-{data}.svg)
+
+{common.markdown(["sparsity", *METHODS], rows)}
+
+{common.markdown(["method", "score"], scores)}
+
+Thresholds at every twentieth, nothing retrained; {why(bare)}
+
+{common.markdown(["sparsity", *METHODS[:2]], plain)}
+
+"""
+
+
+def why(bare: dict[str, Any]) -> str:
+    """Return, from the cells, what layer-wise thresholding cuts that global thresholding spares."""
+    smallest = {
+        method: common.cells(bare, method, 0.6)[0].get("smallest") or {"name": "?", "weights": 0, "kept": 0}
+        for method in METHODS[:2]
+    }
+    mine, theirs = smallest["threshold-layerwise"], smallest["threshold"]
+    return (
+        f"at 0.6 layer-wise pruning must take {mine['weights'] - mine['kept']} of the {mine['weights']} elements of "
+        f"`{mine['name']}`, where global ranking takes {theirs['weights'] - theirs['kept']}."
+    )
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    options = common.arguments(__doc__, tuple(sweeps()))
+    options.out = options.out / "four-methods"
+    results = common.run_all(sweeps(), options)
+    sets = [data for data in SETS if {data, f"{data}:thresholds"} <= results.keys()]
+    for data in sets:
+        save_picture(options.out / data, common.RESULTS / f"four_methods-{data}.svg")
+    text = f"""# Four methods on small convnets
+
+Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}. LeNet-5, {BASE.epochs} epochs dense,
+then {BASE.prune_epochs} epochs of retraining where a method retrains (`masked-retraining`: the first half is that of
+`freeze`). Weights and biases are pruned. Test accuracy in percent, mean ± standard deviation over seeds
+{", ".join(map(str, SEEDS))}; the best epoch on validation data at the final sparsity is tested.
+
+The score is the area under accuracy over sparsity, that axis in nines (-log10 of the share kept), every accuracy
+first turned into the share of the dense net's gain over chance; 1 means nothing was lost at any sparsity.
+
+{"".join(section(data, results) for data in sets)}"""
+    write_text(common.RESULTS / "four_methods.md", text.rstrip() + "\n")
+    print(common.RESULTS / "four_methods.md")
+
+
+if __name__ == "__main__":
+    main()
