@@ -48,8 +48,8 @@ METHODS = (
 )
 # Strengths at which dense accuracy is that of the unpenalised net or a little under (validation, seed 10).
 L1, L2 = 5e-5, 2e-4
-PENALTIES = {"none": {}, "l1": {"l1": L1}, "l2": {"l2": L2}}
-RETRAINED = {"l1": {"retrain_l1": L1}, "l2": {"retrain_l2": L2}, "none": {}}
+PENALTIES: dict[str, dict[str, Any]] = {"none": {}, "l1": {"l1": L1}, "l2": {"l2": L2}}
+RETRAINED: dict[str, dict[str, Any]] = {"l1": {"retrain_l1": L1}, "l2": {"retrain_l2": L2}, "none": {}}
 
 
 def sweeps() -> dict[str, tuple[Settings, Grid]]:
@@ -213,7 +213,7 @@ def judge(claim: Claim, results: Results) -> tuple[str, list[list[str]]]:
 def plot(results: Results, net: str, lines: dict[str, tuple[str, str, str]], path: Path) -> None:
     """Draw test accuracy over sparsity, a line for each column, with the spread over seeds."""
     alt: Any = importlib.import_module("altair")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, column in lines.items():
         for sparsity in SPARSITIES:
             found = values(results, net, column, sparsity)
