@@ -1,4 +1,4 @@
-"""Allocations: ERK's totals and order; windows and their limits."""
+"""Allocations: the totals and order of ERK, shares that follow a schedule; windows and their limits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import secateur as sc
 from secateur.vocabulary import SelectionError
@@ -46,3 +47,69 @@ def test_windows_that_make_no_sense_are_refused(keep: int, of: int) -> None:
 def test_a_window_fixes_the_sparsity() -> None:
     with pytest.raises(SelectionError, match="leave sparsity out"):
         sc.select({"w": torch.ones(2, 4)}, 0.9, scope=sc.Window(2, 4))
+
+
+SHARE = st.floats(0, 1)
+
+
+@given(SHARE, st.floats(1e-6, 1), SHARE)
+def test_scaled_shares_are_exact_at_the_end_and_in_proportion_below(share: float, at: float, progress: float) -> None:
+    weights = {"body": torch.zeros(9), "head": torch.zeros(2)}
+    allocation = sc.scaled({"head": share}, at=at)
+    assert allocation(weights, at) == {"body": at, "head": share}
+    assert allocation(weights, 0.0) == {"body": 0.0, "head": 0.0}
+    below = allocation(weights, progress * at)
+    assert below["body"] == progress * at
+    assert below["head"] == pytest.approx(progress * share, abs=1e-12)
+    assert allocation(weights, 1.0)["head"] <= 1
+
+
+@given(SHARE, st.floats(0.01, 1), SHARE, SHARE)
+def test_scaled_shares_rise_with_the_sparsity(share: float, at: float, a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    allocation = sc.scaled({"w": share}, at=at)
+    weights = {"w": torch.zeros(3)}
+    assert allocation(weights, low)["w"] <= allocation(weights, high)["w"]
+
+
+@pytest.mark.parametrize(("own", "final"), [(0.5, 0.9), (0.95, 0.8), (0.25, 0.9), (0.7, 0.9), (0.0, 0.8)])
+def test_a_named_layer_ends_at_its_own_sparsity_and_never_regains_a_weight(own: float, final: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    schedule = sc.PolynomialSchedule(0.1, final, begin_step=2, end_step=20, frequency=3)
+    choice = sc.Choice(scope=sc.PerTensor(), allocation=sc.scaled({"2.weight": own}, at=final))
+    pruner = sc.Pruner(net, optimizer, schedule, choice)
+    before = pruner.masks
+    for step in range(1, 26):
+        net(torch.randn(8, 10)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+        now = schedule(step)
+        assert pruner.masks.count("2.weight").removed == round(own * (now / final) * 30)
+        assert pruner.masks.count("0.weight").removed == round(now * 60)
+        assert all(not (pruner.masks[name] & ~before[name]).any() for name in before)
+        before = pruner.masks
+    masks = pruner.finalize()
+    removed = {name: int((net.get_parameter(name) == 0).sum()) for name in masks}
+    assert removed == {"0.weight": round(final * 60), "2.weight": round(own * 30), "4.weight": round(final * 10)}
+
+
+@pytest.mark.parametrize("at", [0.0, -0.5, 1.5, float("nan")])
+def test_scaled_needs_a_final_sparsity(at: float) -> None:
+    with pytest.raises(SelectionError, match="at="):
+        sc.scaled({"w": 0.5}, at=at)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, 90, float("nan")])
+def test_scaled_refuses_shares_out_of_range_by_name(share: float) -> None:
+    with pytest.raises(SelectionError, match=r"'head'.*outside 0 to 1"):
+        sc.scaled({"body": 0.5, "head": share}, at=0.9)
+
+
+def test_scaled_refuses_names_that_are_not_targets() -> None:
+    weights = {"body.weight": torch.ones(4), "head.weight": torch.ones(4)}
+    allocation = sc.scaled({"haed.weight": 0.5}, at=0.9)
+    with pytest.raises(SelectionError, match=r"'haed\.weight'.*did you mean 'head\.weight'"):
+        sc.select(weights, 0.5, scope=sc.PerTensor(), allocation=allocation)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from secateur.lab import runs, sweeps
 from secateur.lab.settings import Settings
+from secateur.lab.summary import frontier
 
 BASE = Settings(model="mlp:16", epochs=2, prune_epochs=2)
 GRID = sweeps.Grid(("gradual", "random"), (0.5, 0.9), (0, 1))
@@ -87,5 +88,5 @@ def test_the_frontier_is_what_nothing_dominates(rows: list[dict[str, Any]]) -> N
             for o in rows
         )
 
-    found = {(row["achieved"], row["mean"]) for row in sweeps.frontier(rows)}
+    found = {(row["achieved"], row["mean"]) for row in frontier(rows)}
     assert found == {(row["achieved"], row["mean"]) for row in rows if not dominated(row)}

@@ -1,15 +1,19 @@
 """Which layer alone reads the units of another: what neuron pruning and the search for dead neurons need to know.
 
 A pair is proposed by the order in which layers run and then proved on the model itself: a unit of the writer is
-disturbed, and only its own columns of the reader's input may move; with the reader's input held, nothing may.
+disturbed, and only its own columns of the reader's input may move; with the reader's input held, nothing may. With the
+writer's output held, nothing else may move the reader's input.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +23,8 @@ from secateur.choose.targets import bias_of
 from secateur.masks import Masks, unwrap
 
 __all__ = ["Chain", "Dead", "chains", "drop_dead"]
+
+Change: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,20 @@ def chains(model: nn.Module, example: Tensor) -> list[Chain]:
         [Chain(writer='0.weight', reader='3.weight', width=4)]
     """
     model = unwrap(model)
-    training = model.training
+    with in_eval_mode(model), torch.no_grad():
+        return _Prober(model, example).pairs()
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model inside a ``with``; afterwards each of its modules is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
-            return _Prober(model, example).pairs()
+        yield
     finally:
-        model.train(training)
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def drop_dead(masks: Masks, pairs: list[Chain]) -> tuple[Masks, Dead]:
@@ -106,7 +119,7 @@ def _drop_in(masks: dict[str, Tensor], pair: Chain) -> int:
     """Mask both sides of the dead units between two layers, in place; return how many are dead."""
     rows, columns = masks[pair.writer].flatten(1), columns_by_unit(masks[pair.reader], pair)
     dead = ~rows.any(1) | ~columns.flatten(1).any(1)
-    rows[dead] = False
+    masks[pair.writer][dead] = False  # not rows, which are a copy where the mask is not contiguous
     columns[dead] = False
     bias = bias_of(pair.writer)
     if bias in masks:
@@ -125,25 +138,36 @@ class _Prober:
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         self._model, self._example = model, example
-        self._layers = {
-            name: module
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear | _ConvNd)
-            and not isinstance(module, _ConvTransposeNd)
-            and getattr(module, "groups", 1) == 1
-        }
+        self._layers = {n: module for n, module in model.named_modules() if isinstance(module, nn.Linear | _ConvNd)}
         self._inputs: dict[str, Tensor] = {}
+        self._outputs: dict[str, Tensor] = {}
         self._order: list[str] = []
-        self._output = self._run(record=True)
+        self._output = self._run(example, {}, record=True)
 
     def pairs(self) -> list[Chain]:
         found = []
-        once = [name for name in self._order if self._order.count(name) == 1]
-        for writer, reader in itertools.pairwise(once):
+        fit = self._fit()
+        for writer, reader in itertools.pairwise(self._order):
+            if not {writer, reader} <= fit:
+                continue
             width = self._width(writer, reader)
             if width and self._proved(writer, reader, width):
                 found.append(Chain(f"{writer}.weight", f"{reader}.weight", width))
         return found
+
+    def _fit(self) -> set[str]:
+        """Return the layers that run once, share their weight with no other, and read and write all their units."""
+        owners = Counter(id(p) for module in self._model.modules() for p in module._parameters.values())
+        runs = Counter(self._order)
+        return {
+            name
+            for name, layer in self._layers.items()
+            if runs[name] == 1
+            and not isinstance(layer, _ConvTransposeNd)
+            and getattr(layer, "groups", 1) == 1
+            # A weight that is computed from others, as by a parametrization, is none of the module's parameters.
+            and ("weight" not in layer._parameters or owners[id(layer.weight)] == 1)
+        }
 
     def _width(self, writer: str, reader: str) -> int:
         units, columns = self._layers[writer].weight.shape[0], self._layers[reader].weight.shape[1]
@@ -151,49 +175,67 @@ class _Prober:
 
     def _proved(self, writer: str, reader: str, width: int) -> bool:
         units = self._layers[writer].weight.shape[0]
-        axis = 1 if isinstance(self._layers[reader], _ConvNd) else -1
-        for unit in {0, units // 2, units - 1}:
-            seen: dict[str, Tensor] = {}
-            self._run(disturb=(writer, unit), seen=(reader, seen))
-            moved = (seen["x"] != self._inputs[reader]).movedim(axis, 0).flatten(1).any(1)
+        axis = _axis(self._layers[reader])
+        for unit in {0, min(1, units - 1), units // 2, units - 1}:
+            seen = self._seen(reader, self._example, {writer: self._disturbance(writer, unit)})
+            moved = (seen != self._inputs[reader]).movedim(axis, 0).flatten(1).any(1)
             moved[unit * width : (unit + 1) * width] = False
             if bool(moved.any()):
                 return False
-        held = self._run(disturb=(writer, None), hold=reader)
+        rest: dict[str, Change] = {name: self._disturbance(name) for name in self._layers}
+        seen = self._seen(reader, _other(self._example), rest | {writer: lambda _: self._outputs[writer]})
+        if not torch.equal(seen, self._inputs[reader]):
+            return False  # what the reader reads is not the writer's alone, as after a residual addition
+        held = self._run(self._example, {writer: self._disturbance(writer)}, hold=reader)
         return isinstance(held, Tensor) and torch.equal(held, self._output)
 
-    def _run(
-        self,
-        record: bool = False,
-        disturb: tuple[str, int | None] | None = None,
-        seen: tuple[str, dict[str, Tensor]] | None = None,
-        hold: str | None = None,
-    ) -> Any:
+    def _disturbance(self, name: str, unit: int | None = None) -> Change:
+        return partial(_disturbed, axis=_axis(self._layers[name]), unit=unit)
+
+    def _seen(self, reader: str, example: Tensor, changes: Mapping[str, Change]) -> Tensor:
+        """Return what a layer reads while the outputs of others are changed."""
+        seen: dict[str, Tensor] = {}
+        watch = self._layers[reader].register_forward_pre_hook(lambda _m, i: seen.update(x=i[0].clone()))
+        try:
+            self._run(example, changes)
+        finally:
+            watch.remove()
+        return seen["x"]
+
+    def _run(self, example: Tensor, changes: Mapping[str, Change], hold: str = "", record: bool = False) -> Any:
         handles = []
+        for name, change in changes.items():
+            handles.append(self._layers[name].register_forward_hook(lambda _m, _i, y, change=change: change(y)))
         if record:
             for name, layer in self._layers.items():
-                handles.append(layer.register_forward_pre_hook(self._recorder(name)))
-        if disturb:
-            layer, unit = self._layers[disturb[0]], disturb[1]
-            axis = 1 if isinstance(layer, _ConvNd) else -1
-            handles.append(layer.register_forward_hook(lambda _m, _i, y: _disturbed(y, axis, unit)))
-        if seen:
-            name, store = seen
-            handles.append(self._layers[name].register_forward_pre_hook(lambda _m, i: store.update(x=i[0].clone())))
+                handles.append(layer.register_forward_hook(self._recorder(name)))
         if hold:
             handles.append(self._layers[hold].register_forward_pre_hook(lambda _m, _i: (self._inputs[hold],)))
         try:
-            return self._model(self._example)
+            return self._model(example)
         finally:
             for handle in handles:
                 handle.remove()
 
     def _recorder(self, name: str):  # type: ignore[no-untyped-def]
-        def record(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def record(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             self._order.append(name)
-            self._inputs[name] = inputs[0].clone()
+            self._inputs[name], self._outputs[name] = inputs[0].clone(), output.clone()
 
         return record
+
+
+def _axis(layer: nn.Module) -> int:
+    """Return the axis of units in what a layer reads and writes."""
+    return 1 if isinstance(layer, _ConvNd) else -1
+
+
+def _other(example: Tensor) -> Tensor:
+    """Return an example of the same kind that differs everywhere, or as far as numbers of classes or words can."""
+    if example.is_floating_point():
+        ramp = torch.linspace(1, 2, example.numel(), dtype=example.dtype, device=example.device)
+        return ramp.view(example.shape) - example
+    return example.roll(1, -1)
 
 
 def _disturbed(output: Tensor, axis: int, unit: int | None) -> Tensor:

@@ -129,6 +129,9 @@ def scaled(shares: Mapping[str, float], at: float) -> Callable[[Mapping[str, Ten
         shares: sparsity in [0, 1] by target name.
         at: the final sparsity of the schedule, above 0.
 
+    Raises:
+        SelectionError: a share or ``at`` is out of range; when called, a name is not among the targets.
+
     Example:
         >>> import torch
         >>> allocation = scaled({"head": 0.5}, at=1.0)
@@ -137,13 +140,17 @@ def scaled(shares: Mapping[str, float], at: float) -> Callable[[Mapping[str, Ten
     """
     if not 0 < at <= 1:
         raise SelectionError(f"at= is a sparsity above 0 and at most 1, got {at}")
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise SelectionError(f"the allocation gives {name!r} the sparsity {share}, outside 0 to 1")
 
     def allocate(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
         unknown = shares.keys() - weights.keys()
         if unknown:
             known = near_matches(sorted(unknown)[0], weights)
             raise SelectionError(f"the allocation names {sorted(unknown)}, not among the targets; {known}")
-        return {name: min(1.0, shares[name] * sparsity / at) if name in shares else sparsity for name in weights}
+        # The quotient first: it is exactly 1 at the end, and a hair can be one weight.
+        return {name: min(1.0, shares[name] * (sparsity / at)) if name in shares else sparsity for name in weights}
 
     return allocate
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from secateur.choose.chains import Chain
+from secateur.choose.chains import Chain, in_eval_mode
 from secateur.choose.targets import prunable
+from secateur.masks import unwrap
 from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["GradientStats", "Gradients", "Units", "gradients", "units"]
@@ -162,28 +164,25 @@ def units(
         >>> units(net, [(x, y)], nn.functional.mse_loss, sc.chains(net, x)).active["0.weight"].shape
         torch.Size([3])
     """
-    modules = dict(model.named_modules())
+    model = unwrap(model)  # compiled code would not call the hooks
+    readers = {pair: model.get_submodule(pair.reader.rpartition(".")[0]) for pair in chains}
     read: dict[str, Tensor] = {}
-    handles = []
-    for pair in chains:
-        reader = modules[pair.reader.rpartition(".")[0]]
-        handles.append(reader.register_forward_pre_hook(_watch(read, pair.writer)))
+    handles = [reader.register_forward_pre_hook(_watch(read, pair.writer)) for pair, reader in readers.items()]
     active: dict[str, Tensor] = {}
     taylor: dict[str, Tensor] = {}
-    count, training = 0, model.training
+    count = 0
     try:
-        model.eval()
-        with torch.enable_grad():
+        with in_eval_mode(model), torch.enable_grad():
             for x, y in batches:
                 loss = loss_function(model(x), y)
-                slopes = torch.autograd.grad(loss, [read[pair.writer] for pair in chains])
-                for pair, slope in zip(chains, slopes, strict=True):
-                    alive, effect = _by_unit(read[pair.writer].detach(), slope * len(x), pair)
+                slopes = torch.autograd.grad(loss, [read[pair.writer] for pair in readers]) if readers else ()
+                for (pair, reader), slope in zip(readers.items(), slopes, strict=True):
+                    axis = 1 if isinstance(reader, _ConvNd) else -1
+                    alive, effect = _by_unit(read[pair.writer].detach(), slope * len(x), axis, pair.width)
                     active[pair.writer] = active.get(pair.writer, 0) + alive
                     taylor[pair.writer] = taylor.get(pair.writer, 0) + effect
                 count += 1
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     if not count:
@@ -199,10 +198,7 @@ def _watch(read: dict[str, Tensor], writer: str) -> Callable[[nn.Module, tuple[T
     return watch
 
 
-def _by_unit(x: Tensor, slope: Tensor, pair: Chain) -> tuple[Tensor, Tensor]:
+def _by_unit(x: Tensor, slope: Tensor, axis: int, width: int) -> tuple[Tensor, Tensor]:
     """Return for every unit its share of non-zero activations, and the mean effect of an example."""
-    if x.ndim == 4:
-        x_BUP, slope_BUP = x.flatten(2), slope.flatten(2)
-    else:
-        x_BUP, slope_BUP = (t.unflatten(-1, (-1, pair.width)) for t in (x, slope))
+    x_BUP, slope_BUP = (t.movedim(axis, 1).unflatten(1, (-1, width)).flatten(2) for t in (x, slope))
     return (x_BUP != 0).float().mean((0, 2)), (x_BUP * slope_BUP).mean(2).abs().mean(0)

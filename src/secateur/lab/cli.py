@@ -39,6 +39,7 @@ class _Share(click.ParamType):  # type: ignore[type-arg]  # generic only in newe
 
 
 SHARE = _Share()
+DEFAULT_METHODS = "gradual,one-shot,one-shot-layerwise,random"
 
 
 class _Commands(click.Group):
@@ -150,7 +151,7 @@ def run(config: Path | None, out: Path | None, data_dir: Path | None, again: boo
 @main.command(cls=_Grouped)
 @_common_flags
 @_settings_flags("method", "sparsity", "seed")
-@click.option("--methods", default="gradual,one-shot,one-shot-layerwise,random", show_default=True, help="By commas.")
+@click.option("--methods", default=DEFAULT_METHODS, show_default=True, help="By commas, or all.")
 @click.option("--sparsities", default="0.5,0.8,0.9,0.95,0.98", show_default=True, help="By commas.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="By commas.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes at a time.")
@@ -165,9 +166,11 @@ def sweep(config: Path | None, out: Path | None, data_dir: Path | None, jobs: in
       secateur sweep --data mnist --methods gradual,random --sparsities 0.9,0.95 --seeds 0,1,2 --out sweeps/mnist
     """
     from secateur.lab import report, runs, show, sweeps
+    from secateur.lab.methods import TABLE
 
+    named = flags.pop("methods")
     grid = sweeps.Grid(
-        tuple(_words(flags.pop("methods"))),
+        tuple(TABLE) if named == "all" else tuple(_words(named)),
         tuple(SHARE.convert(word, None, None) for word in _words(flags.pop("sparsities"))),
         tuple(_whole(word) for word in _words(flags.pop("seeds"))),
     )

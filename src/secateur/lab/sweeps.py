@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ from secateur.lab.data import LabError
 from secateur.lab.environment import environment
 from secateur.lab.runs import Options, RunFolderError, run, train_dense
 from secateur.lab.settings import Settings, read_settings, write_settings
+from secateur.lab.summary import frontier, scores, summarise
 from secateur.vocabulary import MissingExtraError, SecateurError
 
-__all__ = ["Grid", "frontier", "summarise", "sweep"]
+__all__ = ["Grid", "cell_name", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -96,51 +95,6 @@ def cell_name(settings: Settings) -> str:
     return f"{settings.method}-s{settings.sparsity:g}-seed{settings.seed}"
 
 
-def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation of test accuracy over seeds for every method and sparsity."""
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = defaultdict(list)
-    for cell in cells:
-        groups[cell["method"], cell["sparsity"]].append(cell)
-    rows = []
-    for (method, sparsity), members in sorted(groups.items()):
-        reference = [cell["reference_test"] for cell in members]
-        rows.append(
-            {
-                "method": method,
-                "sparsity": sparsity,
-                "achieved": statistics.mean(cell["achieved"] for cell in members),
-                "compression": members[0]["compression"],
-                "mean": statistics.mean(cell["test"] for cell in members),
-                "std": _spread([cell["test"] for cell in members]),
-                "runs": len(members),
-                "reference_mean": statistics.mean(reference),
-                "reference_std": _spread(reference),
-            }
-        )
-    return rows
-
-
-def frontier(summary: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows that no other beats in both sparsity and mean accuracy, sparsest last.
-
-    Example:
-        >>> rows = [dict(method="a", sparsity=0.5, achieved=0.5, compression=2.0, mean=0.9),
-        ...         dict(method="b", sparsity=0.8, achieved=0.8, compression=5.0, mean=0.95)]
-        >>> [row["method"] for row in frontier(rows)]
-        ['b']
-    """
-    best, kept = -1.0, []
-    for row in sorted(summary, key=lambda row: (-row["achieved"], -row["mean"])):
-        if row["mean"] > best:
-            best = row["mean"]
-            kept.append({key: row[key] for key in ("method", "sparsity", "achieved", "compression", "mean")})
-    return kept[::-1]
-
-
-def _spread(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
 def _claim(base: Settings, folder: Path) -> None:
     config = folder / "config.toml"
     if config.exists():
@@ -209,11 +163,18 @@ def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
         "weights": result["measure"]["dense"]["targets"]["weights"],
         "compression": _ratio(result["measure"]["dense"]["targets"]["weights"], pruned["targets"]["kept"]),
         "bytes_gzipped": pruned["bytes"]["gzipped"],
+        "smallest": _smallest(pruned["layers"]),
         "latency_ms": (pruned["latency"] or {}).get("median_ms"),
         "seconds": result["seconds"]["pruned"],
         "data": result["data"],
     }
     return row | {"line": f"test {row['test']:.4f}, dense trained as long {reference:.4f}"}
+
+
+def _smallest(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the smallest target, which a sparsity of its own hits hardest."""
+    least = min(layers, key=lambda layer: int(layer["weights"]))
+    return {key: least[key] for key in ("name", "weights", "kept")}
 
 
 def _ratio(weights: int, kept: int) -> float | None:
@@ -243,5 +204,6 @@ def _result(base: Settings, grid: Grid, rows: list[dict[str, Any]]) -> dict[str,
         "cells": cells,
         "summary": summary,
         "frontier": frontier(summary),
+        "scores": scores(cells, data[0]["classes"]) if cells else [],
         "failed": failed,
     }

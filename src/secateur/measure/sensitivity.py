@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,8 @@ class Sensitivity:
         if not 0 <= sparsity <= 1:
             raise SelectionError(f"sparsity is a share between 0 and 1, got {sparsity}")
         total = sum(self.sizes.values())
-        low, high = 0.0, max([self.whole - score for curve in self.curves.values() for score in curve.values()] + [0.0])
+        drops = [self.whole - score for curve in self.curves.values() for score in curve.values()]
+        low, high = 0.0, max([drop for drop in drops if math.isfinite(drop)] + [0.0])
         for _ in range(60):
             middle = (low + high) / 2
             shares = self.at_drop(middle)
@@ -75,8 +77,8 @@ def _reach(whole: float, curve: Mapping[float, float], drop: float) -> float:
     before_sparsity, before = 0.0, 0.0
     for sparsity, score in curve.items():
         lost = whole - score
-        if lost > drop:
-            if drop <= before:
+        if not lost <= drop:
+            if drop <= before or not math.isfinite(lost):  # a score that is NaN is as bad as any
                 return before_sparsity
             return before_sparsity + (sparsity - before_sparsity) * (drop - before) / (lost - before)
         before_sparsity, before = sparsity, max(lost, 0.0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from secateur.choose.chains import in_eval_mode
 from secateur.masks import unwrap
 
 __all__ = ["Dropouts"]
@@ -62,14 +63,12 @@ def _next_weights(model: nn.Module, example: Tensor) -> dict[str, str]:
     def note(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         return module.register_forward_pre_hook(lambda *_: order.append((name, module)))
 
-    watched = [(n, m) for n, m in model.named_modules() if isinstance(m, _DropoutNd) or "weight" in m._parameters]
+    watched = [(n, m) for n, m in model.named_modules() if isinstance(m, _DropoutNd) or _reading(m)]
     handles = [note(name, module) for name, module in watched]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(example)
+        with in_eval_mode(model), torch.no_grad():
+            model(example)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     feeds: dict[str, str] = {}
@@ -77,7 +76,14 @@ def _next_weights(model: nn.Module, example: Tensor) -> dict[str, str]:
     for name, module in order:
         if isinstance(module, _DropoutNd):
             waiting.append(name)
-        elif getattr(module.weight, "ndim", 0) > 1:
-            feeds |= {each: f"{name}.weight" for each in waiting if each not in feeds}
+        else:
+            weight = f"{name}.{_reading(module)}" if name else _reading(module)
+            feeds |= {each: weight for each in waiting if each not in feeds}
             waiting.clear()
     return feeds
+
+
+def _reading(module: nn.Module) -> str:
+    """Return the key of the weight that reads a module's input, the first matrix of that name; "" if there is none."""
+    weights = ((key, p) for key, p in module._parameters.items() if "weight" in key and p is not None)
+    return "" if isinstance(module, nn.LayerNorm) else next((key for key, p in weights if p.ndim > 1), "")

@@ -59,9 +59,10 @@ def freeze(model: nn.Module, names: Iterable[str]) -> Freeze:
     modules = dict(model.named_modules())
     found: dict[nn.Parameter, None] = {}
     for name in names:
-        owner = name if name in modules else name.rpartition(".")[0]
-        if owner not in modules or (name != owner and not hasattr(modules[owner], name.rpartition(".")[2])):
+        owner, _, key = (name, "", "") if name in modules else name.rpartition(".")
+        if owner not in modules or (key and key not in modules[owner]._parameters):
             known = [each for each, _ in model.named_parameters()]
             raise BadTargetError(f"the model has no layer {name!r}; {near_matches(name, known)}")
-        found |= dict.fromkeys(modules[owner].parameters())
+        # A tensor that stands beside whole layers, such as an embedding of positions, does not freeze them.
+        found |= dict.fromkeys(modules[owner].parameters(recurse=not key))
     return Freeze(found)

@@ -41,8 +41,15 @@ def rewind(model: nn.Module, state: Mapping[str, Tensor], masks: Mapping[str, Te
         >>> bool((net.weight == start["weight"])[masks["weight"]].all())
         True
     """
-    try:
-        unwrap(model).load_state_dict(dict(state))
-    except RuntimeError as error:
-        raise BadTargetError(f"the state to rewind to is of another model: {error}") from error
+    network = unwrap(model)
+    own = network.state_dict()
+    # Looked at before any of it is loaded, so that a state that is refused changes nothing.
+    odd = sorted(own.keys() ^ state.keys()) or [n for n, t in own.items() if _shape(t) != _shape(state[n])]
+    if odd:
+        raise BadTargetError(f"the state to rewind to is of another model: the two differ in {odd}")
+    network.load_state_dict(dict(state))
     return apply(model, masks or {})
+
+
+def _shape(entry: object) -> object:
+    return getattr(entry, "shape", None)

@@ -6,8 +6,9 @@ force, a step function that changes only at the steps for which ``due`` is true.
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from secateur.vocabulary import SelectionError
@@ -253,7 +254,7 @@ class ExponentialSchedule(_Ramp):
 
 @dataclass(frozen=True)
 class ChainSchedule:
-    """One schedule after another: each is in force from where the one before it ended.
+    """One schedule after another: each is in force from where the one before it ended and it is due itself.
 
     Raises:
         SelectionError: there is none, or they are not in order.
@@ -266,11 +267,18 @@ class ChainSchedule:
     """
 
     parts: tuple[Schedule, ...]
+    _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         ends = [part.end_step for part in self.parts]
         if not ends or ends != sorted(ends):
             raise SelectionError(f"a chain needs schedules that end one after the other, got ends at {ends}")
+        # Of every part the first step at which it draws masks by itself: until then the one before holds.
+        starts = [0]
+        for before, part in itertools.pairwise(self.parts):
+            own = range(before.end_step + 1, part.end_step)
+            starts.append(next((step for step in own if part.due(step)), part.end_step))
+        object.__setattr__(self, "_starts", tuple(starts))
 
     @property
     def final_sparsity(self) -> float:
@@ -284,14 +292,21 @@ class ChainSchedule:
 
     def __call__(self, step: int) -> float:
         """Return the sparsity in force at ``step``."""
-        return self._part(step)(step)
+        number = self._number(step)
+        if step < self._starts[number]:
+            return self.parts[number - 1].final_sparsity
+        return self.parts[number](step)
 
     def due(self, step: int) -> bool:
         """Return whether masks are drawn at ``step``."""
-        return self._part(step).due(step)
+        return self.parts[self._number(step)].due(step)
 
-    def _part(self, step: int) -> Schedule:
-        return next((part for part in self.parts if step <= part.end_step), self.parts[-1])
+    def _number(self, step: int) -> int:
+        """Return which part is in force; where several end at once, the last of them at that step."""
+        ends = [part.end_step for part in self.parts]
+        if step in ends:
+            return len(ends) - 1 - ends[::-1].index(step)
+        return next((number for number, end in enumerate(ends) if step < end), len(ends) - 1)
 
 
 @dataclass(frozen=True)

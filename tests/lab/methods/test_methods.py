@@ -66,7 +66,9 @@ def test_a_method_repeats_by_its_seed(method: str, tmp_path: Path) -> None:
     def outcome(seed: int, name: str) -> str:
         result = runs.run(settings(method=method, seed=seed), tmp_path / name)
         tensors, _ = read_tensors(tmp_path / name / "model.safetensors")
-        return str((result["accuracy"], result["facts"], [float(tensor.sum()) for _, tensor in sorted(tensors.items())]))
+        return str(
+            (result["accuracy"], result["facts"], [float(tensor.sum()) for _, tensor in sorted(tensors.items())])
+        )
 
     assert outcome(0, "a") == outcome(0, "b") != outcome(1, "c")
 
@@ -112,7 +114,7 @@ def test_without_retraining_there_is_no_reference_and_the_sparsity_holds(method:
 
 @pytest.mark.parametrize("method", ["iterative", "lottery-ticket", "learning-rate-rewinding", "three-step", "neurons"])
 def test_methods_of_rounds_say_what_they_cannot_do(method: str, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="never reaches|never reached|below 1"):
+    with pytest.raises(LabError, match=r"never reaches|never reached|below 1"):
         runs.run(settings(method=method, sparsity=1.0), tmp_path / "run")
 
 
