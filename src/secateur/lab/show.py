@@ -11,6 +11,7 @@ import secateur as sc
 from secateur.files import read_tensors
 from secateur.lab import runs
 from secateur.lab.data import LabError
+from secateur.lab.summary import SCORE
 from secateur.vocabulary import MissingExtraError
 
 __all__ = ["inspect", "run_summary", "sweep_summary"]
@@ -76,6 +77,10 @@ def sweep_summary(result: dict[str, Any]) -> None:
         ]
         for row in result["summary"]
     ]
+    for place in result.get("scores") or ():
+        print(f"score {place['mean']:.4f} ± {place['std']:.4f}  {place['method']}")  # noqa: T201
+    if result.get("scores"):
+        print(f"(the score is {SCORE})")  # noqa: T201
     _table("test accuracy (* on the Pareto frontier)", ["method", "sparsity", "mean", "sd", "dense", "seeds"], rows)
 
 

@@ -153,6 +153,7 @@ def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
         "sparsity": settings.sparsity,
         # Of the dense model's targets: a narrower dense model is as sparse as it is smaller.
         "achieved": 1 - pruned["targets"]["kept"] / result["measure"]["dense"]["targets"]["weights"],
+        "asked": pruned["target_sparsity"],
         "seed": settings.seed,
         "folder": f"cells/{folder.name}",
         "validation": accuracy["pruned"]["validation"],

@@ -2,46 +2,65 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
 from secateur.vocabulary import MissingExtraError
 
-__all__ = ["cost_chart", "curves_chart", "layers_chart", "sweep_chart"]
+__all__ = ["altair", "color_by", "cost_chart", "curves_chart", "finish", "layers_chart", "sweep_chart"]
 
 # Okabe and Ito's palette, which stays apart for colour-blind readers; readable on white and on near-black.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C"]
 Spec = dict[str, Any]
 
 
-def _altair() -> Any:
+def altair() -> Any:
+    """Return the module of that name.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
-        import altair
+        return importlib.import_module("altair")
     except ImportError as error:
         raise MissingExtraError("reports need altair: pip install 'secateur[lab]'") from error
-    return altair
 
 
-def _finish(chart: Any) -> Spec:
+def color_by(field: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return the encodings that tell many lines apart: colours, and dashes and shapes once colours repeat."""
+    alt = altair()
+    around = range(len(names))
+    dashes = [[1, 0], [6, 3], [2, 2]]
+    shapes = ["circle", "square", "triangle-up"]
+
+    def scale(values: Sequence[Any]) -> Any:
+        turns = [values[n // len(PALETTE) % len(values)] for n in around]
+        return alt.Scale(domain=list(names), range=turns)
+
+    colors = alt.Scale(domain=list(names), range=[PALETTE[n % len(PALETTE)] for n in around])
+    found = {"color": alt.Color(f"{field}:N", title=None, scale=colors)}
+    if len(names) > len(PALETTE):
+        found["strokeDash"] = alt.StrokeDash(f"{field}:N", title=None, scale=scale(dashes))
+        found["shape"] = alt.Shape(f"{field}:N", title=None, scale=scale(shapes))
+    return found
+
+
+def finish(chart: Any) -> Spec:
+    """Return the specification of a chart as wide as its place on the page."""
     spec: Spec = chart.properties(width="container").to_dict()
     return spec
 
 
-def curves_chart(metrics: Sequence[dict[str, Any]]) -> Spec:
-    """Return validation accuracy over epochs with the sparsity beneath it, phases one after another."""
-    alt = _altair()
-    # The reference trains beside the pruned net, from the same dense one: both begin where that ends.
-    dense = sum(row["phase"] == "dense" for row in metrics)
-    rows = [
-        {
-            "epoch": row["epoch"] + (0 if row["phase"] == "dense" else dense),
-            "phase": {"dense": "dense", "dense-longer": "dense, trained as long"}.get(row["phase"], "pruned"),
-            "accuracy": row["validation_accuracy"],
-            "sparsity": row["sparsity"],
-            "loss": row["loss"],
-        }
-        for row in metrics
-    ]
+def curves_chart(metrics: Sequence[dict[str, Any]], best_epoch: int | None = None) -> Spec:
+    """Return validation accuracy over epochs with the sparsity beneath it, phases one after another.
+
+    Args:
+        metrics: one row for each epoch.
+        best_epoch: of the last phase, the one whose state was kept; marked if given.
+    """
+    alt = altair()
+    rows = _in_order(metrics)
     domain = ["dense", "dense, trained as long", "pruned"]
     color = alt.Color("phase:N", title=None, scale=alt.Scale(domain=domain, range=[PALETTE[6], PALETTE[0], PALETTE[1]]))
     tips = ["phase:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".4f"), alt.Tooltip("sparsity:Q", format=".4f")]
@@ -58,12 +77,45 @@ def curves_chart(metrics: Sequence[dict[str, Any]]) -> Spec:
     sparsity = base.mark_line(strokeWidth=2, interpolate="step-after").encode(
         y=alt.Y("sparsity:Q", title="sparsity", scale=alt.Scale(domain=[0, 1]), axis=margin), tooltip=tips
     )
+    if best_epoch and rows and rows[-1]["phase"] == "pruned":
+        last = [row for row in rows if row["stage"] == rows[-1]["stage"] and row["own"] == best_epoch]
+        best = alt.Chart(alt.Data(values=last)).mark_point(size=160, strokeWidth=2, color=PALETTE[6])
+        text = alt.Tooltip("own:Q", title="best epoch on validation data")
+        accuracy += best.encode(x="epoch:Q", y=alt.Y("accuracy:Q", scale=zoomed), tooltip=[text])
     parts = [(accuracy, 200), (loss, 110), (sparsity, 90)]
     # Each part is finished apart: a concatenation cannot follow the width of its container.
-    specs = [_finish(part.properties(height=height)) for part, height in parts]
+    specs = [finish(part.properties(height=height)) for part, height in parts]
     for spec in specs[1:]:
         spec["encoding"]["color"]["legend"] = None
     return {"parts": specs}
+
+
+def _in_order(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a chart, phases that prune one after another.
+
+    The reference trains beside the pruned net, from the same dense one: both begin where that ends. Of a search only
+    the last sparsity tried is shown.
+    """
+    tried = [row["phase"].rpartition("/")[0] for row in metrics if "/" in row["phase"]]
+    shown = [row for row in metrics if "/" not in row["phase"] or row["phase"].startswith(f"{tried[-1]}/")]
+    dense = sum(row["phase"] == "dense" for row in shown)
+    stages = [row["phase"] for row in shown if row["phase"] not in ("dense", "dense-longer")]
+    offset, ends = {"dense": 0, "dense-longer": dense}, dense
+    for stage in dict.fromkeys(stages):
+        offset[stage] = ends
+        ends += stages.count(stage)
+    return [
+        {
+            "epoch": row["epoch"] + offset[row["phase"]],
+            "own": row["epoch"],
+            "stage": row["phase"],
+            "phase": {"dense": "dense", "dense-longer": "dense, trained as long"}.get(row["phase"], "pruned"),
+            "accuracy": row["validation_accuracy"],
+            "sparsity": row["sparsity"],
+            "loss": row["loss"],
+        }
+        for row in shown
+    ]
 
 
 def _window(values: Sequence[float | None]) -> list[float]:
@@ -76,7 +128,7 @@ def _window(values: Sequence[float | None]) -> list[float]:
 
 def layers_chart(layers: Sequence[dict[str, Any]]) -> Spec:
     """Return a bar of sparsity for each target, in model order."""
-    alt = _altair()
+    alt = altair()
     fields = ("name", "sparsity", "kept", "weights")
     rows = [{key: layer[key] for key in fields} for layer in layers]
     chart = (
@@ -89,12 +141,12 @@ def layers_chart(layers: Sequence[dict[str, Any]]) -> Spec:
         )
         .properties(height=max(60, 22 * len(rows)))
     )
-    return _finish(chart)
+    return finish(chart)
 
 
 def cost_chart(costs: Sequence[tuple[str, float | None, float | None]]) -> Spec:
     """Return bars of what the pruned net costs as a share of the dense one; 1 is no gain."""
-    alt = _altair()
+    alt = altair()
     rows = [{"what": w, "share": after / before} for w, before, after in costs if before and after is not None]
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=190))
@@ -104,7 +156,7 @@ def cost_chart(costs: Sequence[tuple[str, float | None, float | None]]) -> Spec:
         tooltip=["what:N", alt.Tooltip("share:Q", format=".3f")],
     )
     rule = alt.Chart(alt.Data(values=[{"share": 1}])).mark_rule(strokeDash=[4, 4], color=PALETTE[6]).encode(x="share:Q")
-    return _finish(alt.layer(bars, rule).properties(height=28 * max(1, len(rows))))
+    return finish(alt.layer(bars, rule).properties(height=28 * max(1, len(rows))))
 
 
 def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
@@ -116,14 +168,14 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
         sweep: the content of ``sweep.json``.
         below: how far under the dense reference the accuracy axis reaches, as a share; all of it if left out.
     """
-    alt = _altair()
+    alt = altair()
     rows = [
         {**row, "low": row["mean"] - row["std"], "high": row["mean"] + row["std"]}
         for row in sweep["summary"]
         if row["compression"]
     ]
     methods = sorted({row["method"] for row in rows})
-    color = alt.Color("method:N", title=None, scale=alt.Scale(domain=methods, range=PALETTE[: max(1, len(methods))]))
+    looks = color_by("method", methods)
     dense = sum(row["reference_mean"] for row in rows) / len(rows)
     low, high = min(row["low"] for row in rows), max(dense, *(row["high"] for row in rows))
     if below is not None:
@@ -132,7 +184,7 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
     scale = alt.Scale(domain=[low - pad, min(1.0, high + pad)], zero=False, nice=False)
     y = alt.Y("mean:Q", title="test accuracy", scale=scale)
     labels = "datum.value == 1 ? '0' : format(1 - 1 / datum.value, '.3~f')"
-    ratios = sorted({row["compression"] for row in rows})
+    ratios = sorted({1 / (1 - row["sparsity"]) for row in rows if row["sparsity"] < 1})
     x = alt.X(
         "compression:Q",
         title="sparsity of the target weights",
@@ -140,12 +192,14 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
         axis=alt.Axis(labelExpr=labels, values=ratios, grid=False, labelOverlap=True),
     )
     tips = ["method:N", "sparsity:Q", *(alt.Tooltip(f"{k}:Q", format=".4f") for k in ("mean", "std")), "runs:Q"]
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=color)
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=looks["color"])
     band = base.mark_rule(strokeWidth=1.5, opacity=0.7, clip=True).encode(
         y=alt.Y("low:Q", title="test accuracy", scale=scale), y2="high:Q"
     )
-    line = base.mark_line(strokeWidth=2, clip=True).encode(y=y)
-    points = base.mark_point(filled=True, size=50, opacity=1, clip=True).encode(y=y, tooltip=tips)
+    dashed = {key: look for key, look in looks.items() if key == "strokeDash"}
+    shaped = {key: look for key, look in looks.items() if key == "shape"}
+    line = base.mark_line(strokeWidth=2, clip=True).encode(y=y, **dashed)
+    points = base.mark_point(filled=True, size=50, opacity=1, clip=True).encode(y=y, tooltip=tips, **shaped)
     best = [row for row in sweep["frontier"] if row["compression"]]
     frontier = (
         alt.Chart(alt.Data(values=best))
@@ -157,4 +211,4 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
         .mark_rule(strokeDash=[6, 4], color=PALETTE[6])
         .encode(y=y, tooltip=[alt.Tooltip("mean:Q", title="dense, trained as long", format=".4f")])
     )
-    return _finish(alt.layer(rule, band, line, frontier, points).properties(height=320))
+    return finish(alt.layer(rule, band, line, frontier, points).properties(height=320))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from secateur.files import write_bytes, write_text
-from secateur.lab.report import charts, words
+from secateur.lab.report import charts, findings, words
 from secateur.lab.report.reading import Record, dig, read
 from secateur.lab.report.verdict import run_verdict
 from secateur.lab.report.verdict_sweep import sweep_verdict
+from secateur.lab.summary import SCORE
 from secateur.vocabulary import MissingExtraError, SecateurError
 
 __all__ = ["build", "save_picture"]
@@ -110,10 +111,13 @@ def _run(record: Record) -> dict[str, Any]:
         pictures.append(
             _chart(
                 "Training",
-                charts.curves_chart(record.metrics),
-                "Accuracy is on validation data; lines that leave the first chart below were lower still.",
+                charts.curves_chart(record.metrics, accuracy["pruned"].get("best_epoch")),
+                "Accuracy is on validation data, the circle the epoch that was kept; lines that leave the first chart "
+                "below were lower still.",
             )
         )
+    learned = facts.get("facts") or {}
+    pictures += [_chart(*each) for each in findings.charts_of(learned)]
     if pruned.get("layers"):
         pictures.append(_chart("Sparsity by layer", charts.layers_chart(pruned["layers"])))
     pictures.append(
@@ -125,7 +129,12 @@ def _run(record: Record) -> dict[str, Any]:
         "verdict": verdict,
         "tiles": tiles,
         "charts": pictures,
-        "tables": [_accuracy_table(accuracy), _totals_table(dense, pruned), _layer_table(pruned)],
+        "tables": [
+            _accuracy_table(accuracy),
+            _totals_table(dense, pruned),
+            *findings.tables_of(learned),
+            _layer_table(pruned),
+        ],
         "facts": _facts(facts),
         "command": facts.get("command"),
     }
@@ -228,6 +237,12 @@ def _plain(value: Any) -> str:
     )
 
 
+def _link(folder: Path, cell: dict[str, Any]) -> str | dict[str, str]:
+    """Return a cell's method, leading to the report of that run if it has one."""
+    page = f"{cell.get('folder', '')}/report.html"
+    return {"text": cell["method"], "href": page} if (folder / page).is_file() else cell["method"]
+
+
 def _sweep(record: Record) -> dict[str, Any]:
     facts = record.facts
     best = {(row["method"], row["sparsity"]) for row in facts["frontier"]}
@@ -244,7 +259,7 @@ def _sweep(record: Record) -> dict[str, Any]:
     ]
     cells = [
         [
-            cell["method"],
+            _link(record.folder, cell),
             words.fraction(cell["achieved"]),
             str(cell["seed"]),
             *(words.fraction(cell[key]) for key in ("validation", "test", "reference_test")),
@@ -262,6 +277,7 @@ def _sweep(record: Record) -> dict[str, Any]:
         (words.count(len({cell["seed"] for cell in facts["cells"]})), "seeds"),
         (words.percent(reference), "dense test accuracy"),
     ]
+    scores = [[row["method"], f"{row['mean']:.4f} ± {row['std']:.4f}"] for row in facts.get("scores") or ()]
     head = ["method", "sparsity", "compression ratio", "test accuracy, mean ± sd", "dense, trained as long", "seeds"]
     each = ["method", "sparsity", "seed", "validation", "test", "dense test", "kept", "gzipped", "latency"]
     note = "Circles mark the Pareto frontier, bars one standard deviation over seeds, the dashed line the dense net."
@@ -278,6 +294,7 @@ def _sweep(record: Record) -> dict[str, Any]:
         if references
         else [],
         "tables": [
+            {"title": "Score", "head": ["method", "score"], "rows": scores, "note": f"The score is {SCORE}."},
             {"title": "Summary", "head": head, "rows": summary},
             {"title": "Methods", "head": [], "rows": methods},
             {"title": "Every run", "head": each, "rows": cells},

@@ -8,6 +8,7 @@ from typing import Any
 
 from secateur.lab.report import words
 from secateur.lab.report.costs import judge_costs, latency_judgement
+from secateur.lab.report.findings import sentences
 from secateur.lab.report.reading import dig
 
 __all__ = ["MISS", "AccuracyChange", "Verdict", "accuracy_change", "images", "run_verdict", "target_change"]
@@ -101,6 +102,7 @@ def run_verdict(result: dict[str, Any]) -> Verdict:
     for section, sentence in judge_costs(result):
         getattr(verdict, section).append(sentence)
     verdict.headline = _headline(result)
+    verdict.gained += sentences(result.get("facts") or {})
     if not verdict.gained:
         verdict.gained.append("Nothing that was measured got better.")
     if not verdict.lost:
@@ -114,7 +116,8 @@ def run_verdict(result: dict[str, Any]) -> Verdict:
 def _targets(result: dict[str, Any], verdict: Verdict) -> None:
     """Say how many weights are gone, and first of all if that is not what was asked."""
     asked = dig(result, "measure", "pruned", "target_sparsity")
-    asked = dig(result, "settings", "sparsity") if asked is None else asked
+    if asked is None and "facts" not in result:  # as older results have it; since then None means nothing was asked
+        asked = dig(result, "settings", "sparsity")
     weights, kept, reached = target_change(result)
     if reached is None:
         verdict.first.append("The report of the run counts no target weights: nothing could be pruned.")
@@ -161,7 +164,7 @@ def _reference(result: dict[str, Any], split: str) -> str:
     """Name what the pruned net's accuracy is compared with."""
     if dig(result, "accuracy", "dense_longer", split) is not None:
         epochs = dig(result, "accuracy", "dense_longer", "epochs")
-        return "the same net trained as long without pruning" + (f" ({epochs} epochs)" if epochs else "")
+        return "the same net trained as long without pruning" + (f" ({words.count(epochs)} epochs)" if epochs else "")
     return "the dense net it was made from"
 
 

@@ -17,6 +17,21 @@
       vegaEmbed(place, spec, { actions: false, renderer: "svg", config });
     }
   }
+  const button = document.getElementById("copy");
+  if (button && (navigator.clipboard || document.queryCommandSupported("copy"))) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const code = document.querySelector(".command code");
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+      } catch {  // a page opened from a file may not use the clipboard: copy by selecting
+        getSelection().selectAllChildren(code);
+        document.execCommand("copy");
+      }
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+  }
   dark.addEventListener("change", draw);
   draw();
 })();
