@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from secateur.lab import bench, checkpoint, runs, training
+from secateur.lab import bench, checkpoint, phase, runs, training
 from secateur.lab.data import LabError, Split
 from secateur.lab.journal import read_metrics
 from secateur.lab.settings import Settings
@@ -64,7 +64,7 @@ def test_an_epoch_recorded_but_not_saved_is_forgotten(tmp_path: Path, monkeypatc
         checkpoint_save(path, state)
 
     checkpoint_save = checkpoint.save
-    monkeypatch.setattr(bench.checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint, "save", save)
     with pytest.raises(KeyboardInterrupt):
         runs.run(SMALL, tmp_path / "cut")
     with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
@@ -114,6 +114,7 @@ def test_the_test_set_is_looked_at_once_for_each_net_at_the_end(
         seen.append(len(split))
         return training.evaluate(model, split, size)
 
+    monkeypatch.setattr(phase, "evaluate", evaluate)
     monkeypatch.setattr(bench, "evaluate", evaluate)
     monkeypatch.setattr(runs, "evaluate", evaluate)
     result = runs.run(SMALL, tmp_path / "run")
@@ -129,7 +130,7 @@ def test_the_best_epoch_is_one_at_the_final_sparsity(tmp_path: Path, monkeypatch
         calls += 1
         return training.Score(0.1, 1.0 / calls)  # every epoch looks worse than the one before
 
-    monkeypatch.setattr(bench, "evaluate", evaluate)
+    monkeypatch.setattr(phase, "evaluate", evaluate)
     result = runs.run(SMALL, tmp_path / "run")
     assert result["accuracy"]["dense"]["best_epoch"] == 1
     assert result["accuracy"]["pruned"]["best_epoch"] == 5  # sparsity rises over 80 % of six epochs
@@ -163,7 +164,7 @@ def test_events_hold_every_epoch_once_also_after_a_stop(tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         original(path, state)
 
-    monkeypatch.setattr(bench.checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint, "save", save)
     with pytest.raises(KeyboardInterrupt):
         runs.run(SMALL, tmp_path / "run", options)
     monkeypatch.undo()
@@ -199,7 +200,7 @@ def test_warnings_given_before_a_stop_are_still_in_the_result(tmp_path: Path, mo
             raise KeyboardInterrupt
         original(path, state)
 
-    monkeypatch.setattr(bench.checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint, "save", save)
     with pytest.raises(KeyboardInterrupt):
         runs.run(empties, tmp_path / "cut")
     monkeypatch.undo()
