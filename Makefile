@@ -23,7 +23,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two processes of one thread each
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

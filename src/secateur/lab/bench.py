@@ -18,9 +18,9 @@ import secateur as sc
 from secateur.lab import checkpoint
 from secateur.lab.data import Dataset, batch_count
 from secateur.lab.journal import Journal
-from secateur.lab.phase import Outcome, Phase, Pruning, Training
+from secateur.lab.phase import Desk, Outcome, Phase, Pruning
 from secateur.lab.settings import Settings
-from secateur.lab.training import evaluate
+from secateur.lab.training import Training, evaluate
 
 __all__ = ["Bench", "Outcome", "Pruning", "Training"]
 
@@ -103,7 +103,17 @@ class Bench:
         """
         folder = folder or self.folder
         folder.mkdir(parents=True, exist_ok=True)
-        state = Phase(self, name, epochs, pruning, training or self.retraining()).run(folder)
+        desk = Desk(
+            self.settings,
+            self.data,
+            self.model,
+            self.targets(),
+            self.masks,
+            self.teacher,
+            self.dropouts,
+            self.journal,
+        )
+        state = Phase(desk, name, epochs, pruning, training or self.retraining()).run(folder)
         masks = state.groups.get("masks")
         self.restore(state.groups["model"], sc.Masks(masks) if masks else None)
         self.trained += state.values["epochs"]

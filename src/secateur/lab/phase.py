@@ -11,21 +11,29 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import secateur as sc
 from secateur.lab import checkpoint
-from secateur.lab.data import batches
-from secateur.lab.training import DivergedError, Score, evaluate, learning_rate, make_optimizer, objective, train_epoch
+from secateur.lab.data import Dataset, batch_count, batches
+from secateur.lab.journal import Journal
+from secateur.lab.settings import Settings
+from secateur.lab.training import (
+    DivergedError,
+    Score,
+    Training,
+    evaluate,
+    learning_rate,
+    make_optimizer,
+    objective,
+    train_epoch,
+)
 from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurWarning
 
-if TYPE_CHECKING:
-    from secateur.lab.bench import Bench
-
-__all__ = ["Outcome", "Phase", "Pruning", "Training"]
+__all__ = ["Desk", "Outcome", "Phase", "Pruning"]
 
 
 @dataclass(frozen=True)
@@ -39,31 +47,17 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a phase trains.
+class Desk:
+    """What a phase works with: taken from the bench as it stands when the phase begins."""
 
-    Attributes:
-        rate: factor on the learning rate of the settings.
-        l1, l2: penalties on the targets.
-        distill: weight of the teacher in the loss.
-        temperature: of the teacher's outputs.
-        frozen: names of targets whose layers do not train.
-        cycles: how often the learning-rate curve runs.
-        begin, stop: steps of the curve, and of the data, between which to train; all of them by default. With
-            ``stop`` the last state is kept, not the best.
-        stream: name of the phase whose batches to see; the phase's own if empty.
-    """
-
-    rate: float = 1.0
-    l1: float = 0.0
-    l2: float = 0.0
-    distill: float = 0.0
-    temperature: float = 4.0
-    frozen: tuple[str, ...] = ()
-    cycles: int = 1
-    begin: int = 0
-    stop: int | None = None
-    stream: str = ""
+    settings: Settings
+    data: Dataset
+    model: nn.Module
+    targets: sc.Weights
+    masks: sc.Masks | None
+    teacher: nn.Module | None
+    dropouts: sc.Dropouts
+    journal: Journal
 
 
 @dataclass(frozen=True)
@@ -78,11 +72,13 @@ class Outcome:
 class Phase:
     """A phase under way."""
 
-    def __init__(self, bench: Bench, name: str, epochs: int, pruning: Pruning | None, training: Training) -> None:
-        self.bench, self.name, self.pruning, self.training = bench, name, pruning, training
-        self.steps = max(1, bench.steps(epochs))
-        self.stop = bench.steps(epochs) if training.stop is None else min(training.stop, bench.steps(epochs))
-        self.epoch = training.begin // bench.epoch_steps  # the next to run
+    def __init__(self, desk: Desk, name: str, epochs: int, pruning: Pruning | None, training: Training) -> None:
+        self.desk, self.name, self.pruning, self.training = desk, name, pruning, training
+        self.epoch_steps = batch_count(desk.data.train, desk.settings.batch_size)
+        steps = epochs * self.epoch_steps
+        self.steps = max(1, steps)
+        self.stop = steps if training.stop is None else min(training.stop, steps)
+        self.epoch = training.begin // self.epoch_steps  # the next to run
         self.seconds = 0.0
         self.best: dict[str, Tensor] | None = None
         self.best_accuracy, self.best_epoch = -1.0, 0
@@ -96,18 +92,18 @@ class Phase:
         if done.exists():
             with _fits(done):
                 finished = checkpoint.load(done)
-                self.bench.model.load_state_dict(finished.groups["model"])
+                self.desk.model.load_state_dict(finished.groups["model"])
                 return finished
         torch.manual_seed(self._seed(-1))
-        with sc.freeze(self.bench.model, self.training.frozen):
+        with sc.freeze(self.desk.model, self.training.frozen):
             with self._noting():
                 self._set_up()
             if part.exists():
                 with _fits(part):
                     self.resume(checkpoint.load(part))
             else:
-                self.bench.journal.rewind(self.name, 0)
-            while self.epoch * self.bench.epoch_steps < self.stop:
+                self.desk.journal.rewind(self.name, 0)
+            while self.epoch * self.epoch_steps < self.stop:
                 with self._noting():
                     self.run_epoch()
                 checkpoint.save(part, self.state())
@@ -119,29 +115,29 @@ class Phase:
         return finished
 
     def _set_up(self) -> None:
-        bench, pruning = self.bench, self.pruning
-        self.optimizer = make_optimizer(bench.model, bench.settings)
+        desk, pruning = self.desk, self.pruning
+        self.optimizer = make_optimizer(desk.model, desk.settings)
         if pruning:
-            weights = bench.targets() if pruning.weights is None else pruning.weights
+            weights = desk.targets if pruning.weights is None else pruning.weights
             self.pruner = sc.Pruner(
-                bench.model,
+                desk.model,
                 self.optimizer,
                 pruning.schedule,
                 pruning.choice,
                 weights=weights,
                 regrow=pruning.regrow or False,
             )
-        elif bench.masks is not None:
-            self.hold = sc.hold(self.optimizer, bench.masks, bench.model)
+        elif desk.masks is not None:
+            self.hold = sc.hold(self.optimizer, desk.masks, desk.model)
 
     def run_epoch(self) -> None:
         """Train one epoch, or the part of it that lies between ``begin`` and ``stop``."""
         started = time.perf_counter()
-        bench, settings, training = self.bench, self.bench.settings, self.training
+        desk, settings, training = self.desk, self.desk.settings, self.training
         generator = torch.Generator().manual_seed(self._seed(self.epoch))
         torch.manual_seed(self._seed(self.epoch))
-        first = max(training.begin, self.epoch * bench.epoch_steps)
-        last = min(self.stop, (self.epoch + 1) * bench.epoch_steps)
+        first = max(training.begin, self.epoch * self.epoch_steps)
+        last = min(self.stop, (self.epoch + 1) * self.epoch_steps)
 
         def before_step(index: int) -> None:
             rate = learning_rate(training.rate * settings.learning_rate, first + index, self.steps, training.cycles)
@@ -151,33 +147,33 @@ class Phase:
         def after_step() -> None:
             if self.pruner:
                 self.pruner.step()
-            bench.journal.tick(self.name, self.stop - training.begin)
+            desk.journal.tick(self.name, self.stop - training.begin)
 
-        bench.dropouts.rescale(self._masks() or {})
-        augment = settings.augment and bench.data.augment
-        data = batches(bench.data.train, settings.batch_size, generator, augment=augment)
-        skip = self.epoch * bench.epoch_steps
+        desk.dropouts.rescale(self._masks() or {})
+        augment = settings.augment and desk.data.augment
+        data = batches(desk.data.train, settings.batch_size, generator, augment=augment)
+        skip = self.epoch * self.epoch_steps
         part = itertools.islice(data, first - skip, last - skip)
-        loss = objective(training, bench.targets(), bench.teacher)
-        trained = train_epoch(bench.model, self.optimizer, part, before_step, after_step, loss, settings.precision)
-        checked = evaluate(bench.model, bench.data.validation)
+        loss = objective(training, desk.targets, desk.teacher)
+        trained = train_epoch(desk.model, self.optimizer, part, before_step, after_step, loss, settings.precision)
+        checked = evaluate(desk.model, desk.data.validation)
         if not math.isfinite(checked.loss):
             raise DivergedError("the validation loss is not finite; lower --learning-rate")
         self.epoch += 1
         # At equal accuracy the later epoch is kept: it has been trained longer at the same result.
         if self._at_target() and (checked.accuracy >= self.best_accuracy or training.stop is not None):
-            self.best = checkpoint.snapshot(bench.model)
+            self.best = checkpoint.snapshot(desk.model)
             self.best_accuracy, self.best_epoch = checked.accuracy, self.epoch
         seconds = time.perf_counter() - started
         self.seconds += seconds
-        bench.journal.record(self._row(trained, checked) | {"seconds": round(seconds, 3)})
+        desk.journal.record(self._row(trained, checked) | {"seconds": round(seconds, 3)})
 
     def _row(self, trained: Score, checked: Score) -> dict[str, Any]:
         """Return what ``metrics.jsonl`` says about the epoch that just ended."""
         return {
             "phase": self.name,
             "epoch": self.epoch,
-            "step": min(self.stop, self.bench.steps(self.epoch)),
+            "step": min(self.stop, self.epoch * self.epoch_steps),
             "loss": trained.loss,
             "train_accuracy": trained.accuracy,
             "validation_loss": checked.loss,
@@ -189,7 +185,7 @@ class Phase:
     def state(self) -> checkpoint.State:
         """Return everything needed to go on from the end of this epoch."""
         state = checkpoint.State(
-            groups={"model": checkpoint.snapshot(self.bench.model)},
+            groups={"model": checkpoint.snapshot(self.desk.model)},
             values={
                 "epoch": self.epoch,
                 "best_accuracy": self.best_accuracy,
@@ -206,7 +202,7 @@ class Phase:
 
     def resume(self, state: checkpoint.State) -> None:
         """Go on from what :meth:`state` returned."""
-        self.bench.model.load_state_dict(state.groups["model"])
+        self.desk.model.load_state_dict(state.groups["model"])
         checkpoint.restore_optimizer(self.optimizer, state.groups.get("optimizer", {}))
         if self.pruner:
             self.pruner.load_state_dict(checkpoint.pruner_state(state))
@@ -214,27 +210,27 @@ class Phase:
         self.epoch, self.seconds = state.values["epoch"], state.values["seconds"]
         self.best_accuracy, self.best_epoch = state.values["best_accuracy"], state.values["best_epoch"]
         self._add(state.values.get("notes", []))
-        self.bench.journal.rewind(self.name, self.epoch)
+        self.desk.journal.rewind(self.name, self.epoch)
 
     def finish(self) -> checkpoint.State:
         """End the phase in its best state."""
-        bench = self.bench
-        masks = self.pruner.finalize() if self.pruner else bench.masks
+        desk = self.desk
+        masks = self.pruner.finalize() if self.pruner else desk.masks
         if self.hold:
             self.hold.release()
         if self.best:
-            bench.model.load_state_dict(self.best)
+            desk.model.load_state_dict(self.best)
         else:
-            if self.pruner and bench.settings.recalibrate:
-                sc.recalibrate(bench.model, [images for images, _ in batches(bench.data.train, 250)][:100])
-            self.best_accuracy = bench.validate()
+            if self.pruner and desk.settings.recalibrate:
+                sc.recalibrate(desk.model, [images for images, _ in batches(desk.data.train, 250)][:100])
+            self.best_accuracy = evaluate(desk.model, desk.data.validation).accuracy
         values: dict[str, Any] = {
             "validation": self.best_accuracy,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
-            "epochs": max(0, self.stop - self.training.begin) / bench.epoch_steps,
+            "epochs": max(0, self.stop - self.training.begin) / self.epoch_steps,
         }
-        state = checkpoint.State({"model": checkpoint.snapshot(bench.model)}, values)
+        state = checkpoint.State({"model": checkpoint.snapshot(desk.model)}, values)
         if masks is not None:
             state.groups["masks"] = dict(masks)
         return state
@@ -243,7 +239,7 @@ class Phase:
         return self.pruner is None or self.pruner.step_count >= self.pruner.schedule.end_step
 
     def _masks(self) -> sc.Masks | None:
-        return self.pruner.masks if self.pruner else self.bench.masks
+        return self.pruner.masks if self.pruner else self.desk.masks
 
     def _sparsity(self) -> dict[str, Any]:
         masks = self._masks()
@@ -258,7 +254,7 @@ class Phase:
     def _seed(self, epoch: int) -> int:
         """Return a seed for one epoch of one phase: order and noise need no state of their own to resume."""
         stream = self.training.stream or self.name
-        return zlib.crc32(f"{self.bench.settings.seed}/{stream}/{epoch}".encode())
+        return zlib.crc32(f"{self.desk.settings.seed}/{stream}/{epoch}".encode())
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +16,11 @@ from secateur.lab.data import Split, batches
 from secateur.lab.settings import Settings
 from secateur.vocabulary import SecateurError
 
-if TYPE_CHECKING:
-    from secateur.lab.phase import Training
-
 __all__ = [
     "DivergedError",
     "Objective",
     "Score",
+    "Training",
     "evaluate",
     "learning_rate",
     "make_optimizer",
@@ -37,6 +34,34 @@ Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 class DivergedError(SecateurError, ArithmeticError):
     """The training loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a phase trains.
+
+    Attributes:
+        rate: factor on the learning rate of the settings.
+        l1, l2: penalties on the targets.
+        distill: weight of the teacher in the loss.
+        temperature: of the teacher's outputs.
+        frozen: names of targets whose layers do not train.
+        cycles: how often the learning-rate curve runs.
+        begin, stop: steps of the curve, and of the data, between which to train; all of them by default. With
+            ``stop`` the last state is kept, not the best.
+        stream: name of the phase whose batches to see; the phase's own if empty.
+    """
+
+    rate: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+    distill: float = 0.0
+    temperature: float = 4.0
+    frozen: tuple[str, ...] = ()
+    cycles: int = 1
+    begin: int = 0
+    stop: int | None = None
+    stream: str = ""
 
 
 @dataclass(frozen=True)
