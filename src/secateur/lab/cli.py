@@ -225,7 +225,7 @@ def methods() -> None:
     from secateur.lab.methods import TABLE, summary
 
     for name in TABLE:
-        click.echo(f"{name:<20} {summary(name)}")
+        click.echo(f"{name:<24} {summary(name)}")
 
 
 def _words(text: str) -> list[str]:

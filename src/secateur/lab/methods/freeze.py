@@ -17,7 +17,7 @@ def freeze(bench: Bench) -> None:
 
 
 def masked_retraining(bench: Bench) -> None:
-    """Go on from the best model of ``freeze``: mask the gradients of its zeros and retrain everything left."""
+    """Go on from the best model of freeze: mask the gradients of its zeros and retrain everything left."""
     epochs = bench.settings.prune_epochs
     _freeze(bench, epochs // 2)
     bench.phase("masked", epochs - epochs // 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import secateur as sc
@@ -39,7 +40,8 @@ def learning_rate_rewinding(bench: Bench) -> None:
         bench.phase(name, bench.settings.epochs)
 
 
-def _rounds(bench: Bench):  # type: ignore[no-untyped-def]
+def _rounds(bench: Bench) -> Iterator[tuple[str, sc.Masks]]:
+    """Yield the name of each round's phase and the masks drawn from the weights that the round before left."""
     settings = bench.settings
     if settings.sparsity == 1:
         raise LabError("each round takes a share of what is left, so sparsity 1 is never reached; use less")
