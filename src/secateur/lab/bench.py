@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import secateur as sc
@@ -127,7 +128,11 @@ class Bench:
         self.masks = bound if masks is not None else None
 
     def replace(self, model: nn.Module) -> None:
-        """Go on with another, untrained model."""
+        """Go on with another, untrained model, placed as the images are."""
+        images = self.data.train.images
+        if images.is_contiguous(memory_format=torch.channels_last):
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(images.device)
         self.model, self.masks, self.trained = model, None, 0.0
         self.initial = checkpoint.snapshot(model)
         self.dropouts = sc.Dropouts(model, self.data.train.images[:2])

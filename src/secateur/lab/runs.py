@@ -19,7 +19,7 @@ import secateur as sc
 from secateur.files import read_json, write_json, write_tensors
 from secateur.lab import controls, methods, models, search
 from secateur.lab.bench import Bench, Outcome
-from secateur.lab.data import Dataset, channels_last, load
+from secateur.lab.data import Dataset, LabError, Split, load, placed
 from secateur.lab.environment import environment
 from secateur.lab.journal import Journal
 from secateur.lab.settings import Settings, read_settings, write_settings
@@ -109,8 +109,9 @@ class _Net:
 
 
 def _net(bench: Bench) -> _Net:
-    # Masks are found by name again, on the copy.
-    return _Net(bench.last, copy.deepcopy(bench.model).eval(), bench.trained, bench.masks)
+    # Tested and measured on the CPU wherever it was trained; masks are found by name again, on the copy.
+    masks = None if bench.masks is None else bench.masks.to("cpu")
+    return _Net(bench.last, copy.deepcopy(bench.model).eval().cpu(), bench.trained, masks)
 
 
 def _phases(bench: Bench, method: str, dense_folder: Path) -> dict[str, _Net]:
@@ -142,23 +143,29 @@ def _bench(settings: Settings, folder: Path, options: Options, journal: Journal)
     data = load(settings.data, options.data_dir, seed=settings.seed, validation=settings.validation, smallest=smallest)
     torch.manual_seed(settings.seed)
     model = models.build(settings.model, data.shape, data.classes, dropout=settings.dropout)
-    if any(parameter.ndim == 4 for parameter in model.parameters()):
+    convolutional = any(parameter.ndim == 4 for parameter in model.parameters())
+    if convolutional:
         # Convolutions on CPU are up to twice as fast with the channels innermost.
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        data = channels_last(data)
+    try:
+        model = model.to(settings.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(f"--device {settings.device} cannot be used here ({reason}); leave it out for the CPU") from None
+    data = placed(data, settings.device, convolutional)
     return Bench(settings, model, data, folder / "phases", journal)
 
 
 def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
     """Measure and test; the only place that looks at the test set."""
-    settings = bench.settings
+    settings, test = bench.settings, Split(bench.data.test.images.cpu(), bench.data.test.labels.cpu())
     accuracy: dict[str, Any] = {}
     reports: dict[str, sc.Report] = {}
-    example = bench.data.test.images[:1]
+    example = test.images[:1]
     for key, net in nets.items():
         accuracy[key] = {
             "validation": net.outcome.validation,
-            "test": evaluate(net.model, bench.data.test).accuracy,
+            "test": evaluate(net.model, test).accuracy,
             "epochs": net.epochs,
             "best_epoch": net.outcome.best_epoch,
         }

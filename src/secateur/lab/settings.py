@@ -67,6 +67,8 @@ class Settings:
     validation: float = _share(0.1, "what", "share of the training images kept for validation")
     threads: int = _number(1, "what", "CPU threads for torch", 1, 1024)
 
+    device: str = _text("cpu", "what", "where to train: cpu, cuda, mps; measuring is always on the CPU")
+
     epochs: int = _number(30, "training", "epochs of dense training before pruning")
     prune_epochs: int = _number(60, "training", "epochs of pruning and retraining; the dense reference goes on as long")
     batch_size: int = _number(32, "training", "images a training batch", 1)

@@ -139,7 +139,9 @@ def train_epoch(
         DivergedError: the loss is not finite.
     """
     model.train()
-    seen, loss_sum, correct = 0, torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    # Summed on the device: reading a number off it would wait for every step.
+    device = next(model.parameters()).device
+    seen, loss_sum, correct = 0, torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
     for index, (images, labels) in enumerate(data):
         before_step(index)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):

@@ -1,7 +1,7 @@
 """Data sets for the lab, decoded once into memory: digits, MNIST, Fashion-MNIST, CIFAR-10, the user's."""
 
 from secateur.lab.data.batching import batch_count, batches
-from secateur.lab.data.dataset import Dataset, Split, channels_last
+from secateur.lab.data.dataset import Dataset, Split, placed
 from secateur.lab.data.loading import load, names
 from secateur.lab.data.locate import MissingDataError
 from secateur.lab.data.lookup import LabError
@@ -13,7 +13,7 @@ __all__ = [
     "Split",
     "batch_count",
     "batches",
-    "channels_last",
     "load",
     "names",
+    "placed",
 ]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from secateur.lab.data.lookup import LabError
 
-__all__ = ["Bytes", "Dataset", "Raw", "Split", "channel_statistics", "channels_last", "enlarged", "enlarged_dataset"]
+__all__ = ["Bytes", "Dataset", "Raw", "Split", "channel_statistics", "enlarged", "enlarged_dataset", "placed"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -178,16 +178,17 @@ def enlarged_dataset(dataset: Dataset, smallest: int) -> Dataset:
     return Dataset(dataset.name, train, validation, test, dataset.classes, dataset.augment, (*dataset.notes, note))
 
 
-def channels_last(data: Dataset) -> Dataset:
-    """Return the same images with the channels innermost in memory, as convolutions on CPU like them.
+def placed(data: Dataset, device: str = "cpu", channels_last: bool = False) -> Dataset:
+    """Return the same images on a device; with the channels innermost in memory, as convolutions on CPU like them.
 
     Example:
         >>> split = Split(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))
-        >>> channels_last(Dataset("toy", split, split, split, classes=2)).train.images.stride()
+        >>> placed(Dataset("toy", split, split, split, classes=2), channels_last=True).train.images.stride()
         (192, 1, 24, 3)
     """
+    memory = torch.channels_last if channels_last else torch.contiguous_format
 
-    def turned(split: Split) -> Split:
-        return Split(split.images.contiguous(memory_format=torch.channels_last), split.labels)
+    def moved(split: Split) -> Split:
+        return Split(split.images.to(device).contiguous(memory_format=memory), split.labels.to(device))
 
-    return replace(data, train=turned(data.train), validation=turned(data.validation), test=turned(data.test))
+    return replace(data, train=moved(data.train), validation=moved(data.validation), test=moved(data.test))
