@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ def where(result: Mapping[str, Any]) -> str:
         f"{machine['date']}, {machine['processor']}, {threads} thread{'s' if threads > 1 else ''} a run; secateur "
         f"{machine['secateur']}, torch {machine['torch']}, Python {machine['python']}"
     )
+
+
+def paragraph(text: str) -> str:
+    """Return text wrapped as the project's Markdown is."""
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -257,11 +257,13 @@ def page(results: Results, plots: Path) -> str:
             f"{pictures}\n\n{common.markdown(head, rows)}\n"
         )
     one = results[next(iter(NETS))]
+    made = common.paragraph(f"""Made by `python benchmarks/findings.py --data-dir DATA` on {common.where(one)}.
+        LeNet-300-100 on MNIST and LeNet-5 on Fashion-MNIST, three seeds.""")
     return f"""# Findings: what pruning does and does not do
 
-Made by `python benchmarks/findings.py --data-dir DATA` on {common.where(one)}. LeNet-300-100 on MNIST and LeNet-5 on
-Fashion-MNIST, three seeds; all nets of a comparison come from the same dense nets and had as many epochs, but for
-lottery tickets and learning-rate rewinding (three rounds of the whole training). A comparison *holds* when all three
+{made}
+
+All nets of a comparison come from the same dense nets and had as many epochs, but for lottery tickets and learning-rate rewinding (three rounds of the whole training). A comparison *holds* when all three
 seeds agree and the mean difference is larger than the standard deviation of the differences, *fails* when they agree on
 the contrary, and is *undecided* otherwise; a claim holds when all its comparisons do, holds mostly when three in four
 do and none fails, and fails when half of them fail. Three seeds decide little: read the differences.

@@ -16,6 +16,7 @@ import common
 from secateur.files import write_text
 from secateur.lab.report import save_picture
 from secateur.lab.settings import Settings
+from secateur.lab.summary import SCORE
 from secateur.lab.sweeps import Grid
 
 METHODS = ("threshold", "threshold-layerwise", "freeze", "masked-retraining")
@@ -100,15 +101,16 @@ def main() -> None:
     sets = [data for data in SETS if {data, f"{data}:thresholds"} <= results.keys()]
     for data in sets:
         save_picture(options.out / data, common.RESULTS / f"four_methods-{data}.svg")
+    made = common.paragraph(f"""Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}. LeNet-5,
+        {BASE.epochs} epochs dense, then {BASE.prune_epochs} epochs of retraining where a method retrains
+        (`masked-retraining`: the first half is that of `freeze`). Weights and biases are pruned. Test accuracy in
+        percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at
+        the final sparsity is tested.""")
     text = f"""# Four methods on small convnets
 
-Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}. LeNet-5, {BASE.epochs} epochs dense,
-then {BASE.prune_epochs} epochs of retraining where a method retrains (`masked-retraining`: the first half is that of
-`freeze`). Weights and biases are pruned. Test accuracy in percent, mean ± standard deviation over seeds
-{", ".join(map(str, SEEDS))}; the best epoch on validation data at the final sparsity is tested.
+{made}
 
-The score is the area under accuracy over sparsity, that axis in nines (-log10 of the share kept), every accuracy
-first turned into the share of the dense net's gain over chance; 1 means nothing was lost at any sparsity.
+{common.paragraph(f"The score is {SCORE}.")}
 
 {"".join(section(data, results) for data in sets)}"""
     write_text(common.RESULTS / "four_methods.md", text.rstrip() + "\n")

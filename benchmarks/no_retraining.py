@@ -128,11 +128,13 @@ def main() -> None:
     options.out = options.out / "no-retraining"
     results = common.run_all(sweeps(), options)
     nets = [name for name in BASES if name in results]
+    made = common.paragraph(f"""Made by `python benchmarks/no_retraining.py` on {common.where(results[nets[0]])}. The
+        dense net is trained once a seed, its best epoch on validation data kept; every column prunes that same net, all
+        layers but the output, and trains nothing afterwards. The published rows are those that this benchmark was asked
+        to beat; they come without seeds.""")
     text = f"""# Pruning without retraining
 
-Made by `python benchmarks/no_retraining.py` on {common.where(results[nets[0]])}. The dense net is trained once a
-seed, its best epoch on validation data kept; every column prunes that same net, all layers but the output, and trains
-nothing afterwards. The published rows are those that this benchmark was asked to beat; their source gives no seeds.
+{made}
 
 {"".join(section(name, results) for name in nets)}"""
     target = common.RESULTS / "no_retraining.md"

@@ -127,11 +127,13 @@ def main() -> None:
     for name in results:
         save_picture(options.out / name, common.RESULTS / f"published-{name}.svg")
     first = next(iter(results.values()))
+    made = common.paragraph(f"""Made by `python benchmarks/published.py` on {common.where(first)}. Mean ± standard
+        deviation over seeds {", ".join(map(str, SEEDS))}. 10 % of the training images are kept for validation; the best
+        epoch on them at the final sparsity is tested, once. No augmentation on MNIST, no other data. Weights are counted
+        without biases, which stay.""")
     text = f"""# Published tables, and ours
 
-Made by `python benchmarks/published.py` on {common.where(first)}. Mean ± standard deviation over seeds
-{", ".join(map(str, SEEDS))}. 10 % of the training images are kept for validation; the best epoch on them at the final
-sparsity is tested, once. No augmentation on MNIST, no other data. Weights are counted without biases, which stay.
+{made}
 
 {shortfalls(results)}
 

@@ -28,7 +28,10 @@ def altair() -> Any:
 
 
 def color_by(field: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return the encodings that tell many lines apart: colours, and dashes and shapes once colours repeat."""
+    """Return the encodings that tell many lines apart: colours, and dashes and shapes once colours repeat.
+
+    The legend shows colours with shapes; dashes follow the shapes and are left out of it.
+    """
     alt = altair()
     around = range(len(names))
     dashes = [[1, 0], [6, 3], [2, 2]]
@@ -39,10 +42,11 @@ def color_by(field: str, names: Sequence[str]) -> dict[str, Any]:
         return alt.Scale(domain=list(names), range=turns)
 
     colors = alt.Scale(domain=list(names), range=[PALETTE[n % len(PALETTE)] for n in around])
-    found = {"color": alt.Color(f"{field}:N", title=None, scale=colors)}
+    legend = alt.Legend(symbolOpacity=1)
+    found = {"color": alt.Color(f"{field}:N", title=None, scale=colors, legend=legend)}
     if len(names) > len(PALETTE):
-        found["strokeDash"] = alt.StrokeDash(f"{field}:N", title=None, scale=scale(dashes))
-        found["shape"] = alt.Shape(f"{field}:N", title=None, scale=scale(shapes))
+        found["strokeDash"] = alt.StrokeDash(f"{field}:N", title=None, scale=scale(dashes), legend=None)
+        found["shape"] = alt.Shape(f"{field}:N", title=None, scale=scale(shapes), legend=legend)
     return found
 
 
@@ -52,52 +56,67 @@ def finish(chart: Any) -> Spec:
     return spec
 
 
-def curves_chart(metrics: Sequence[dict[str, Any]], best_epoch: int | None = None) -> Spec:
-    """Return validation accuracy over epochs with the sparsity beneath it, phases one after another.
+def curves_chart(
+    metrics: Sequence[dict[str, Any]], best_epoch: int | None = None, searched: float | None = None
+) -> Spec:
+    """Return validation accuracy over epochs with loss and sparsity beneath it, phases one after another.
 
     Args:
         metrics: one row for each epoch.
         best_epoch: of the last phase, the one whose state was kept; marked if given.
+        searched: the sparsity that a search ended at; of its tries only this one is shown.
+
+    Returns:
+        The specifications as ``parts``, and as ``best`` the epoch that is marked, None without a mark.
     """
     alt = altair()
-    rows = _in_order(metrics)
+    rows = _in_order(metrics, searched)
     domain = ["dense", "dense, trained as long", "pruned"]
     color = alt.Color("phase:N", title=None, scale=alt.Scale(domain=domain, range=[PALETTE[6], PALETTE[0], PALETTE[1]]))
     tips = ["phase:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".4f"), alt.Tooltip("sparsity:Q", format=".4f")]
-    base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("epoch:Q", title="epoch"), color=color)
+    wholes = alt.Axis(tickMinStep=1, format="d")
+    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(zero=False, nice=False, padding=10), axis=wholes)
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=color)
     zoomed = alt.Scale(zero=False, domain=_window([row["accuracy"] for row in rows]), nice=False)
     margin = alt.Axis(minExtent=42, maxExtent=42, tickCount=5)  # so that the three parts stand under each other
     accuracy = base.mark_line(strokeWidth=2, clip=True).encode(
         y=alt.Y("accuracy:Q", title="validation accuracy", scale=zoomed, axis=margin), tooltip=tips
     )
     loss = base.mark_line(strokeWidth=2).encode(
-        y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(type="symlog", constant=0.01)),
+        y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(type="symlog", constant=0.01), axis=margin),
         tooltip=[*tips, "loss:Q"],
     )
     sparsity = base.mark_line(strokeWidth=2, interpolate="step-after").encode(
         y=alt.Y("sparsity:Q", title="sparsity", scale=alt.Scale(domain=[0, 1]), axis=margin), tooltip=tips
     )
-    if best_epoch and rows and rows[-1]["phase"] == "pruned":
-        last = [row for row in rows if row["stage"] == rows[-1]["stage"] and row["own"] == best_epoch]
-        best = alt.Chart(alt.Data(values=last)).mark_point(size=160, strokeWidth=2, color=PALETTE[6])
+    best = _best(rows, best_epoch)
+    if best:
+        mark = alt.Chart(alt.Data(values=best)).mark_point(size=160, strokeWidth=2, color=PALETTE[6], clip=True)
         text = alt.Tooltip("own:Q", title="best epoch on validation data")
-        accuracy += best.encode(x="epoch:Q", y=alt.Y("accuracy:Q", scale=zoomed), tooltip=[text])
+        accuracy += mark.encode(x=x, y=alt.Y("accuracy:Q", scale=zoomed), tooltip=[text, *tips[2:]])
     parts = [(accuracy, 200), (loss, 110), (sparsity, 90)]
     # Each part is finished apart: a concatenation cannot follow the width of its container.
     specs = [finish(part.properties(height=height)) for part, height in parts]
     for spec in specs[1:]:
         spec["encoding"]["color"]["legend"] = None
-    return {"parts": specs}
+    return {"parts": specs, "best": best_epoch if best else None}
 
 
-def _in_order(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _best(rows: Sequence[dict[str, Any]], epoch: int | None) -> list[dict[str, Any]]:
+    """Return the row of that epoch of the last phase, if that phase prunes."""
+    if not epoch or not rows or rows[-1]["phase"] != "pruned":
+        return []
+    return [row for row in rows if row["stage"] == rows[-1]["stage"] and row["own"] == epoch]
+
+
+def _in_order(metrics: Sequence[dict[str, Any]], searched: float | None = None) -> list[dict[str, Any]]:
     """Return the rows of a chart, phases that prune one after another.
 
-    The reference trains beside the pruned net, from the same dense one: both begin where that ends. Of a search only
-    the last sparsity tried is shown.
+    The reference trains beside the pruned net, from the same dense one: both begin where that ends. A search names its
+    phases by the sparsity tried; it goes on after the one that is kept in the end, so its last rows are others'.
     """
-    tried = [row["phase"].rpartition("/")[0] for row in metrics if "/" in row["phase"]]
-    shown = [row for row in metrics if "/" not in row["phase"] or row["phase"].startswith(f"{tried[-1]}/")]
+    kept = "" if searched is None else f"{searched:.4f}/"
+    shown = [row for row in metrics if "/" not in row["phase"] or row["phase"].startswith(kept)]
     dense = sum(row["phase"] == "dense" for row in shown)
     stages = [row["phase"] for row in shown if row["phase"] not in ("dense", "dense-longer")]
     offset, ends = {"dense": 0, "dense-longer": dense}, dense

@@ -102,7 +102,8 @@ def run_verdict(result: dict[str, Any]) -> Verdict:
     for section, sentence in judge_costs(result):
         getattr(verdict, section).append(sentence)
     verdict.headline = _headline(result)
-    verdict.gained += sentences(result.get("facts") or {})
+    for section, sentence in sentences(result.get("facts") or {}):
+        getattr(verdict, section).append(sentence)
     if not verdict.gained:
         verdict.gained.append("Nothing that was measured got better.")
     if not verdict.lost:

@@ -48,7 +48,7 @@ def sweep_verdict(sweep: dict[str, Any]) -> Verdict:
     free = _free(sweep, rows, verdict)
     _scores(sweep, verdict)
     _contest(sweep, rows, verdict)
-    _tiny(sweep, verdict)
+    _tiny(sweep, rows, verdict)
     _price(sweep, rows, verdict)
     _bytes_and_time(sweep, verdict)
     verdict.headline = _headline(sweep, free)
@@ -132,37 +132,56 @@ def _contest(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict
 
 
 def _scores(sweep: dict[str, Any], verdict: Verdict) -> None:
-    """Name the method with the highest score, and whether it is ahead by more than chance."""
+    """Name the method with the highest score, and whether it is ahead of the second by more than the spread."""
     scores = sweep.get("scores") or []
     if len(scores) < 2:
         return
     first, second = scores[:2]
     ahead = first["mean"] - second["mean"]
-    spread = math.hypot(first["std"], second["std"]) / math.sqrt(max(1, first["runs"]))
-    sure = "more than seeds differ" if ahead > spread else "no more than seeds differ"
-    verdict.remarks.insert(
-        0,
-        f"By the score over all sparsities {first['method']} comes first with {first['mean']:.4f}, before "
-        f"{second['method']} with {second['mean']:.4f}: {sure}.",
-    )
+    spread = math.hypot(*(row["std"] / math.sqrt(max(1, row["runs"])) for row in (first, second)))
+    text = f"By the score {first['method']} is first with {first['mean']:.4f}, "
+    text += f"{ahead:.4f} ahead of {second['method']}: " if ahead else f"level with {second['method']}: "
+    if min(first["runs"], second["runs"]) < 2:
+        text += "with one seed it is not known whether that is chance."
+    elif ahead > spread:
+        text += f"more than the spread over seeds (one standard error of the difference is {spread:.4f})."
+    else:
+        text += f"no more than the spread over seeds (one standard error of the difference is {spread:.4f})."
+    verdict.remarks.insert(0, text)
 
 
-def _tiny(sweep: dict[str, Any], verdict: Verdict) -> None:
-    """Explain why one threshold a tensor loses to one for all, from what became of the smallest tensor."""
+def _tiny(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -> None:
+    """Say what one sparsity for every tensor does to the smallest, where one ranking for all of them differs most."""
     pair = ("threshold-layerwise", "threshold")
-    found = {(cell["method"], cell["sparsity"]): cell for cell in sweep["cells"] if cell.get("smallest")}
-    both = [sparsity for method, sparsity in found if method == pair[0] and (pair[1], sparsity) in found]
-    worse = [s for s in both if found[pair[0], s]["test"] < found[pair[1], s]["test"]]
-    if not worse:
+    means = {(row["method"], row["sparsity"]): row["mean"] for row in rows}
+    both = [sparsity for method, sparsity in means if method == pair[0] and (pair[1], sparsity) in means]
+    # The widest gap first; of equal ones the lowest sparsity.
+    for sparsity in sorted(both, key=lambda each: (means[pair[0], each] - means[pair[1], each], each)):
+        alone, together = (_smallest(sweep, method, sparsity) for method in pair)
+        if not alone or not together or alone[0]["name"] != together[0]["name"]:
+            continue
+        name, size = alone[0]["name"], alone[0]["weights"]
+        taken = _taken(together)
+        spared = f"leaves all {size} alone" if taken == "0" else f"takes {taken} of them"
+        verdict.remarks.append(
+            f"Layer-wise thresholding prunes every tensor to the same sparsity, however small: at {sparsity:.4g} it "
+            f"takes {_taken(alone)} of the {size} elements of {name}, where one ranking over the whole model {spared}. "
+            f"Test accuracy is {words.percent(means[pair[0], sparsity])} layer-wise and "
+            f"{words.percent(means[pair[1], sparsity])} in one ranking."
+        )
         return
-    sparsity = min(worse)
-    alone, together = (found[method, sparsity]["smallest"] for method in pair)
-    verdict.remarks.append(
-        f"Layer-wise thresholding must cut tensors however small: at {sparsity:.4g} it takes "
-        f"{alone['weights'] - alone['kept']} of the {alone['weights']} elements of {alone['name']}, where one ranking "
-        f"over the whole model takes {together['weights'] - together['kept']}. Small tensors are a rounding error in "
-        "the budget, but every output depends on them."
-    )
+
+
+def _smallest(sweep: dict[str, Any], method: str, sparsity: float) -> list[dict[str, Any]]:
+    """Return what each seed left of the smallest target; nothing for sweeps from before that was recorded."""
+    cells = [cell for cell in sweep["cells"] if (cell["method"], cell["sparsity"]) == (method, sparsity)]
+    return [cell["smallest"] for cell in cells if cell.get("smallest")]
+
+
+def _taken(seeds: list[dict[str, Any]]) -> str:
+    """Write how many elements are gone, as a range where seeds differ."""
+    gone = [int(each["weights"]) - int(each["kept"]) for each in seeds]
+    return f"{min(gone)}" if min(gone) == max(gone) else f"{min(gone)} to {max(gone)}"
 
 
 def _price(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -> None:

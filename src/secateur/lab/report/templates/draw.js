@@ -17,18 +17,20 @@
       vegaEmbed(place, spec, { actions: false, renderer: "svg", config });
     }
   }
+  async function copy(code) {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      return true;
+    } catch {  // a page opened from a file may not use the clipboard: select, and copy what is selected
+      getSelection().selectAllChildren(code);
+      return document.execCommand("copy");
+    }
+  }
   const button = document.getElementById("copy");
-  if (button && (navigator.clipboard || document.queryCommandSupported("copy"))) {
+  if (button) {
     button.hidden = false;
     button.addEventListener("click", async () => {
-      const code = document.querySelector(".command code");
-      try {
-        await navigator.clipboard.writeText(code.textContent);
-      } catch {  // a page opened from a file may not use the clipboard: copy by selecting
-        getSelection().selectAllChildren(code);
-        document.execCommand("copy");
-      }
-      button.textContent = "Copied";
+      button.textContent = (await copy(document.querySelector(".command code"))) ? "Copied" : "Selected";
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     });
   }

@@ -1,0 +1,125 @@
+"""What stands on the page of a sweep."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from secateur.lab.report import charts, tables, words
+from secateur.lab.report.reading import Record, dig
+from secateur.lab.report.verdict import MISS
+from secateur.lab.report.verdict_sweep import sweep_verdict
+from secateur.lab.summary import SCORE
+
+__all__ = ["content", "picture"]
+
+NEAR = 0.04  # the first sweep chart shows accuracies down to this share below the dense net
+
+
+def content(record: Record) -> dict[str, Any]:
+    """Return the parts of a sweep's page by the names the template knows them by."""
+    facts = record.facts
+    references = [row["reference_mean"] for row in facts["summary"] if row["reference_mean"] is not None]
+    tiles = [
+        (words.count(len(facts["cells"])), "runs"),
+        (words.count(len({row["method"] for row in facts["summary"]})), "methods"),
+        (words.count(len({cell["seed"] for cell in facts["cells"]})), "seeds"),
+        (words.percent(statistics.mean(references) if references else None), "dense test accuracy"),
+    ]
+    note = "Circles mark the Pareto frontier, bars one standard deviation over seeds, the dashed line the dense net."
+    pictures = [
+        ("Accuracy over sparsity", charts.sweep_chart(facts, NEAR), note),
+        ("The whole range", charts.sweep_chart(facts), ""),
+    ]
+    methods = [[name, text] for name, text in (facts.get("methods") or {}).items()]
+    failed = [[each["cell"], each["error"]] for each in facts.get("failed") or ()]
+    return {
+        "title": f"{dig(facts, 'settings', 'model')} on {dig(facts, 'settings', 'data')}",
+        "summary": f"{words.plural(len(facts['cells']), 'run')}: methods x sparsities x seeds",
+        "verdict": sweep_verdict(facts),
+        "tiles": tiles,
+        "charts": pictures if references else [],
+        "tables": [
+            _score_table(facts),
+            _summary_table(facts),
+            {"title": "Methods", "head": [], "rows": methods},
+            _cell_table(facts, record.folder),
+            {"title": "Failed", "head": [], "rows": failed},
+        ],
+        "facts": tables.setting_tables(facts),
+        "command": facts.get("command"),
+    }
+
+
+def picture(record: Record) -> charts.Spec:
+    """Return the chart that stands for a sweep by itself."""
+    return charts.sweep_chart(record.facts, NEAR)
+
+
+def _score_table(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the methods in the order of their scores; without rows for sweeps from before there were any."""
+    rows = [
+        [
+            f"{place}. {row['method']}",
+            words.fraction(row["mean"]),
+            words.fraction(row["std"] if row["runs"] > 1 else None),
+            words.count(row["runs"]),
+        ]
+        for place, row in enumerate(facts.get("scores") or (), start=1)
+    ]
+    notes = [f"The score is {SCORE}."] if rows else []
+    for method in dict.fromkeys(row["method"] for row in facts["summary"]):
+        others = [
+            f"{row['achieved']:.3g} for {row['sparsity']:.3g}"
+            for row in facts["summary"]
+            if row["method"] == method and abs(row["achieved"] - row["sparsity"]) > MISS
+        ]
+        if rows and others:
+            notes.append(f"It counts the sparsity asked for; {method} reached {words.join(others)}.")
+    head = ["method, best first", "score, mean", "sd over seeds", "seeds"]
+    return {"title": "Score", "head": head, "rows": rows, "note": " ".join(notes)}
+
+
+def _summary_table(facts: dict[str, Any]) -> dict[str, Any]:
+    best = {(row["method"], row["sparsity"]) for row in facts["frontier"]}
+    rows = [
+        [
+            row["method"] + (" (frontier)" if (row["method"], row["sparsity"]) in best else ""),
+            words.fraction(row["achieved"]),
+            words.ratio(row["compression"]),
+            f"{row['mean']:.4f} ± {row['std']:.4f}",
+            f"{words.fraction(row['reference_mean'])} ± {words.fraction(row['reference_std'])}",
+            words.count(row["runs"]),
+        ]
+        for row in facts["summary"]
+    ]
+    head = ["method", "sparsity", "compression ratio", "test accuracy, mean ± sd", "dense, trained as long", "seeds"]
+    return {"title": "Summary", "head": head, "rows": rows}
+
+
+def _cell_table(facts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    rows = [
+        [
+            _link(folder, cell),
+            words.fraction(cell["achieved"]),
+            str(cell["seed"]),
+            *(words.fraction(cell[key]) for key in ("validation", "test", "reference_test")),
+            words.count(cell["kept"]),
+            words.size(cell["bytes_gzipped"]),
+            words.milliseconds(cell["latency_ms"]),
+        ]
+        for cell in facts["cells"]
+    ]
+    linked = any(isinstance(row[0], dict) for row in rows)
+    note = "An underlined method leads to the report of that run. " if linked else ""
+    note += "secateur report FOLDER builds the report of a run; build this page anew afterwards to link it here."
+    head = ["method", "sparsity", "seed", "validation", "test", "dense test", "kept", "gzipped", "latency"]
+    return {"title": "Every run", "head": head, "rows": rows, "note": note}
+
+
+def _link(folder: Path, cell: dict[str, Any]) -> str | dict[str, str]:
+    """Return a cell's method, leading to the report of that run if it lies beside the sweep."""
+    if cell.get("folder") and (folder / cell["folder"] / "report.html").is_file():
+        return {"text": cell["method"], "href": f"./{cell['folder']}/report.html"}
+    return str(cell["method"])

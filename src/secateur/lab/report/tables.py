@@ -1,0 +1,100 @@
+"""The tables of a run's page: every number that was measured, and the settings it was measured with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from secateur.lab.report import words
+from secateur.lab.report.reading import dig
+
+__all__ = ["accuracy_table", "layer_table", "setting_tables", "totals_table"]
+
+
+def accuracy_table(accuracy: dict[str, Any]) -> dict[str, Any]:
+    """Return epochs and accuracies of every net of the run."""
+    names = {
+        "dense": "dense, before pruning",
+        "dense_longer": "dense, trained as long as the pruned net",
+        "pruned": "pruned",
+    }
+    rows = [
+        [label, words.count(row.get("epochs")), words.fraction(row.get("validation")), words.fraction(row.get("test"))]
+        for key, label in names.items()
+        if (row := accuracy.get(key))
+    ]
+    return {"title": "Accuracy", "head": ["net", "epochs", "validation accuracy", "test accuracy"], "rows": rows}
+
+
+def totals_table(dense: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any]:
+    """Return every measured number, dense beside pruned."""
+
+    def row(label: str, show: Any, *path: str) -> list[str]:
+        return [label, show(dig(dense, *path)), show(dig(pruned, *path))]
+
+    rows = [
+        row("target weights", words.count, "targets", "weights"),
+        row("target weights kept", words.count, "targets", "kept"),
+        row("sparsity of the targets", words.fraction, "targets", "sparsity"),
+        row("compression ratio (target weights / kept)", words.ratio, "targets", "compression"),
+        row("all parameters", words.count, "parameters", "weights"),
+        row("sparsity of all parameters", words.fraction, "parameters", "sparsity"),
+        row("multiply-adds of one example", words.count, "macs", "dense"),
+        row("multiply-adds with a weight that is not zero", words.count, "macs", "effective"),
+        row("file (safetensors)", words.size, "bytes", "dense"),
+        row("file, gzipped", words.size, "bytes", "gzipped"),
+        row("latency, median", words.milliseconds, "latency", "median_ms"),
+        row("latency, 10th percentile", words.milliseconds, "latency", "low_ms"),
+        row("latency, 90th percentile", words.milliseconds, "latency", "high_ms"),
+        row("peak memory of a forward pass", words.size, "peak_memory_bytes"),
+    ]
+    latency = pruned.get("latency")
+    note = ""
+    if latency:
+        note = (
+            f"Latency: batch {latency['batch']}, {words.plural(latency['threads'], 'thread')}, "
+            f"{latency['repeats']} calls after {latency['warmup']}, dense kernels."
+        )
+    return {"title": "Everything measured", "head": ["", "dense", "pruned"], "rows": rows, "note": note}
+
+
+def layer_table(pruned: dict[str, Any]) -> dict[str, Any]:
+    """Return what is left of every target."""
+    head = ["target", "kind", "shape", "weights", "kept", "sparsity", "multiply-adds", "effective"]
+    rows = [
+        [
+            layer["name"],
+            layer["kind"],
+            " x ".join(map(str, layer["shape"])),
+            words.count(layer["weights"]),
+            words.count(layer["kept"]),
+            words.fraction(layer["sparsity"]),
+            words.count(layer.get("macs")),
+            words.count(layer.get("macs_effective")),
+        ]
+        for layer in pruned.get("layers") or ()
+    ]
+    return {"title": "By layer", "head": head, "rows": rows}
+
+
+def setting_tables(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the run or sweep was made with: settings, data, machine, time."""
+    tables = []
+    for key, title in (
+        ("settings", "Settings"),
+        ("data", "Data"),
+        ("environment", "Environment"),
+        ("seconds", "Seconds"),
+    ):
+        values = facts.get(key) or {}
+        rows = [[name.replace("_", " "), _plain(value)] for name, value in values.items() if value not in ([], "")]
+        if rows:
+            tables.append({"title": title, "head": [], "rows": rows})
+    return tables
+
+
+def _plain(value: Any) -> str:
+    return (
+        " x ".join(map(str, value))
+        if isinstance(value, list) and all(isinstance(v, int) for v in value)
+        else str(value)
+    )
