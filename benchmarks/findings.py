@@ -263,10 +263,11 @@ def page(results: Results, plots: Path) -> str:
 
 {made}
 
-All nets of a comparison come from the same dense nets and had as many epochs, but for lottery tickets and learning-rate rewinding (three rounds of the whole training). A comparison *holds* when all three
-seeds agree and the mean difference is larger than the standard deviation of the differences, *fails* when they agree on
-the contrary, and is *undecided* otherwise; a claim holds when all its comparisons do, holds mostly when three in four
-do and none fails, and fails when half of them fail. Three seeds decide little: read the differences.
+All nets of a comparison come from the same dense nets and had as many epochs, but for lottery tickets and learning-rate
+rewinding (three rounds of the whole training). A comparison *holds* when all three seeds agree and the mean difference
+is larger than the standard deviation of the differences, *fails* when they agree on the contrary, and is *undecided*
+otherwise; a claim holds when all its comparisons do, holds mostly when three in four do and none fails, and fails when
+half of them fail. Three seeds decide little: read the differences.
 
 {common.markdown(["claim", "here"], summary)}
 

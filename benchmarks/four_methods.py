@@ -101,8 +101,8 @@ def main() -> None:
     sets = [data for data in SETS if {data, f"{data}:thresholds"} <= results.keys()]
     for data in sets:
         save_picture(options.out / data, common.RESULTS / f"four_methods-{data}.svg")
-    made = common.paragraph(f"""Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}. LeNet-5,
-        {BASE.epochs} epochs dense, then {BASE.prune_epochs} epochs of retraining where a method retrains
+    made = common.paragraph(f"""Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}.
+        LeNet-5, {BASE.epochs} epochs dense, then {BASE.prune_epochs} epochs of retraining where a method retrains
         (`masked-retraining`: the first half is that of `freeze`). Weights and biases are pruned. Test accuracy in
         percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at
         the final sparsity is tested.""")

@@ -129,8 +129,8 @@ def main() -> None:
     first = next(iter(results.values()))
     made = common.paragraph(f"""Made by `python benchmarks/published.py` on {common.where(first)}. Mean ± standard
         deviation over seeds {", ".join(map(str, SEEDS))}. 10 % of the training images are kept for validation; the best
-        epoch on them at the final sparsity is tested, once. No augmentation on MNIST, no other data. Weights are counted
-        without biases, which stay.""")
+        epoch on them at the final sparsity is tested, once. No augmentation on MNIST, no other data. Weights are
+        counted without biases, which stay.""")
     text = f"""# Published tables, and ours
 
 {made}
