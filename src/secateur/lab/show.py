@@ -77,8 +77,9 @@ def sweep_summary(result: dict[str, Any]) -> None:
         ]
         for row in result["summary"]
     ]
-    for place in result.get("scores") or ():
-        print(f"score {place['mean']:.4f} ± {place['std']:.4f}  {place['method']}")  # noqa: T201
+    for place, row in enumerate(result.get("scores") or (), start=1):
+        spread = f" ± {row['std']:.4f}" if row["runs"] > 1 else ""
+        print(f"{place:>2}. score {row['mean']:.4f}{spread}  {row['method']}")  # noqa: T201
     if result.get("scores"):
         print(f"(the score is {SCORE})")  # noqa: T201
     _table("test accuracy (* on the Pareto frontier)", ["method", "sparsity", "mean", "sd", "dense", "seeds"], rows)

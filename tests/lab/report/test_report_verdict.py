@@ -5,8 +5,8 @@ import math
 import pytest
 from report_fixtures import KEEP, exactly, latency, measured, run_result, sweep_result
 
-from secateur.lab.report.page import sweep_verdict
 from secateur.lab.report.verdict import accuracy_change, run_verdict
+from secateur.lab.report.verdict_sweep import sweep_verdict
 
 
 def with_pruned(result=None, **changes):

@@ -42,7 +42,7 @@ def color_by(field: str, names: Sequence[str]) -> dict[str, Any]:
         return alt.Scale(domain=list(names), range=turns)
 
     colors = alt.Scale(domain=list(names), range=[PALETTE[n % len(PALETTE)] for n in around])
-    legend = alt.Legend(symbolOpacity=1)
+    legend = alt.Legend(symbolOpacity=1, symbolStrokeWidth=0)  # the dashed outline would fray the shapes
     found = {"color": alt.Color(f"{field}:N", title=None, scale=colors, legend=legend)}
     if len(names) > len(PALETTE):
         found["strokeDash"] = alt.StrokeDash(f"{field}:N", title=None, scale=scale(dashes), legend=None)
@@ -79,11 +79,12 @@ def curves_chart(
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=color)
     zoomed = alt.Scale(zero=False, domain=_window([row["accuracy"] for row in rows]), nice=False)
     margin = alt.Axis(minExtent=42, maxExtent=42, tickCount=5)  # so that the three parts stand under each other
+    few = alt.Axis(minExtent=42, maxExtent=42, tickCount=2)
     accuracy = base.mark_line(strokeWidth=2, clip=True).encode(
         y=alt.Y("accuracy:Q", title="validation accuracy", scale=zoomed, axis=margin), tooltip=tips
     )
     loss = base.mark_line(strokeWidth=2).encode(
-        y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(type="symlog", constant=0.01), axis=margin),
+        y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(type="symlog", constant=0.01), axis=few),
         tooltip=[*tips, "loss:Q"],
     )
     sparsity = base.mark_line(strokeWidth=2, interpolate="step-after").encode(

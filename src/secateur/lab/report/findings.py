@@ -96,7 +96,7 @@ def _sensitivity(facts: Facts) -> Spec:
         for sparsity, score in [[0.0, facts["whole"]], *curve]
     ]
     looks = color_by("layer", list(facts["curves"]))
-    x = alt.X("sparsity:Q", title="sparsity of that layer", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=10))
+    x = alt.X("sparsity:Q", title="sparsity of that layer", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
     y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False))
     tips = ["layer:N", alt.Tooltip("sparsity:Q", format=".4~f"), alt.Tooltip("accuracy:Q", format=".4f")]
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y, color=looks.pop("color"))
@@ -151,7 +151,7 @@ def _search(facts: Facts) -> Spec:
         }
         for number, each in enumerate(facts["tries"], start=1)
     ]
-    x = alt.X("sparsity:Q", title="sparsity tried", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=10))
+    x = alt.X("sparsity:Q", title="sparsity tried", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
     y = alt.Y("accuracy:Q", title="validation accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     color = alt.Color(
         "budget:N", title=None, scale=alt.Scale(domain=["within the budget", "beyond it"], range=PALETTE[:2])

@@ -28,10 +28,12 @@ def content(record: Record) -> dict[str, Any]:
         (words.percent(statistics.mean(references) if references else None), "dense test accuracy"),
     ]
     note = "Circles mark the Pareto frontier, bars one standard deviation over seeds, the dashed line the dense net."
-    pictures = [
-        ("Accuracy over sparsity", charts.sweep_chart(facts, NEAR), note),
-        ("The whole range", charts.sweep_chart(facts), ""),
-    ]
+    pictures = []
+    if references:
+        pictures = [
+            ("Accuracy over sparsity", charts.sweep_chart(facts, NEAR), note),
+            ("The whole range", charts.sweep_chart(facts), ""),
+        ]
     methods = [[name, text] for name, text in (facts.get("methods") or {}).items()]
     failed = [[each["cell"], each["error"]] for each in facts.get("failed") or ()]
     return {
@@ -39,7 +41,7 @@ def content(record: Record) -> dict[str, Any]:
         "summary": f"{words.plural(len(facts['cells']), 'run')}: methods x sparsities x seeds",
         "verdict": sweep_verdict(facts),
         "tiles": tiles,
-        "charts": pictures if references else [],
+        "charts": pictures,
         "tables": [
             _score_table(facts),
             _summary_table(facts),

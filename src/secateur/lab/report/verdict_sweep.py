@@ -151,25 +151,30 @@ def _scores(sweep: dict[str, Any], verdict: Verdict) -> None:
 
 
 def _tiny(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -> None:
-    """Say what one sparsity for every tensor does to the smallest, where one ranking for all of them differs most."""
+    """Say what one sparsity for every tensor does to the smallest, beside one ranking for all of them."""
     pair = ("threshold-layerwise", "threshold")
     means = {(row["method"], row["sparsity"]): row["mean"] for row in rows}
-    both = [sparsity for method, sparsity in means if method == pair[0] and (pair[1], sparsity) in means]
-    # The widest gap first; of equal ones the lowest sparsity.
-    for sparsity in sorted(both, key=lambda each: (means[pair[0], each] - means[pair[1], each], each)):
-        alone, together = (_smallest(sweep, method, sparsity) for method in pair)
-        if not alone or not together or alone[0]["name"] != together[0]["name"]:
-            continue
-        name, size = alone[0]["name"], alone[0]["weights"]
-        taken = _taken(together)
-        spared = f"leaves all {size} alone" if taken == "0" else f"takes {taken} of them"
-        verdict.remarks.append(
-            f"Layer-wise thresholding prunes every tensor to the same sparsity, however small: at {sparsity:.4g} it "
-            f"takes {_taken(alone)} of the {size} elements of {name}, where one ranking over the whole model {spared}. "
-            f"Test accuracy is {words.percent(means[pair[0], sparsity])} layer-wise and "
-            f"{words.percent(means[pair[1], sparsity])} in one ranking."
-        )
+    levels = sorted(s for method, s in means if method == pair[0] and (pair[1], s) in means)
+    if len(levels) > 4:
+        widest = max(levels, key=lambda level: means[pair[1], level] - means[pair[0], level])
+        levels = sorted({levels[0], widest, levels[-1]})
+    left = {(method, level): _smallest(sweep, method, level) for level in levels for method in pair}
+    one_target = len({(each["name"], each["weights"]) for seeds in left.values() for each in seeds}) == 1
+    if not one_target or not all(left.values()):
         return
+    smallest = left[pair[0], levels[0]][0]
+    alone, together = ([_taken(left[method, level]) for level in levels] for method in pair)
+    accuracy = [words.join([words.percent(means[method, level]) for level in levels]) for method in pair]
+    at = words.join([f"{_range(taken)} at {level:.4g}" for taken, level in zip(alone, levels, strict=True)])
+    text = (
+        "Layer-wise thresholding prunes every tensor to the same sparsity, however small: of the "
+        f"{smallest['weights']} elements of {smallest['name']} it takes {at}; one ranking over the whole model takes "
+        f"{words.join([_range(taken) for taken in together])}. Test accuracy is {accuracy[0]} layer-wise, and "
+        f"{accuracy[1]} in one ranking."
+    )
+    if any(max(ours) >= min(theirs) for ours, theirs in zip(together, alone, strict=True)):
+        text += " Where both take as many, this tensor does not explain the difference."
+    verdict.remarks.append(text)
 
 
 def _smallest(sweep: dict[str, Any], method: str, sparsity: float) -> list[dict[str, Any]]:
@@ -178,10 +183,15 @@ def _smallest(sweep: dict[str, Any], method: str, sparsity: float) -> list[dict[
     return [cell["smallest"] for cell in cells if cell.get("smallest")]
 
 
-def _taken(seeds: list[dict[str, Any]]) -> str:
-    """Write how many elements are gone, as a range where seeds differ."""
-    gone = [int(each["weights"]) - int(each["kept"]) for each in seeds]
-    return f"{min(gone)}" if min(gone) == max(gone) else f"{min(gone)} to {max(gone)}"
+def _taken(seeds: list[dict[str, Any]]) -> list[int]:
+    """Return how many elements are gone with each seed."""
+    return [int(each["weights"]) - int(each["kept"]) for each in seeds]
+
+
+def _range(counts: list[int]) -> str:
+    """Write counts as one, or from the least to the most."""
+    low, high = min(counts), max(counts)
+    return f"{low} to {high}" if low < high else f"{low}" if low else "none"
 
 
 def _price(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -> None:

@@ -11,7 +11,10 @@
     const config = {
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
       axis: { ...text, gridColor: pick("--line"), domainColor: pick("--line"), tickColor: pick("--line") },
-      legend: { ...text, labelColor: pick("--ink"), orient: "top", columns: narrow ? 2 : 5, labelLimit: 220 },
+      legend: {
+        ...text, labelColor: pick("--ink"), labelFontSize: narrow ? 10 : 12, labelLimit: 220,
+        orient: "top", columns: narrow ? 2 : 5,
+      },
     };
     for (const { place, spec } of places) {
       vegaEmbed(place, spec, { actions: false, renderer: "svg", config });
