@@ -189,7 +189,7 @@ def _result(base: Settings, grid: Grid, rows: list[dict[str, Any]]) -> dict[str,
     cells.sort(key=lambda cell: (cell["method"], cell["sparsity"], cell["seed"]))
     summary = summarise(cells)
     axes = (
-        f" --methods {','.join(grid.methods)} --sparsities {','.join(f'{s:g}' for s in grid.sparsities)}"
+        f" --methods {','.join(grid.methods)} --sparsities {','.join(f'{s:.12g}' for s in grid.sparsities)}"
         f" --seeds {','.join(map(str, grid.seeds))}"
     )
     shared = dataclasses.replace(base, method=Settings().method, sparsity=Settings().sparsity, seed=Settings().seed)
