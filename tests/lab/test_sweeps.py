@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.lab import runs, sweeps
+from secateur.lab import runs, show, sweeps
 from secateur.lab.settings import Settings
-from secateur.lab.summary import frontier
+from secateur.lab.summary import SCORE, frontier, scores
 
 BASE = Settings(model="mlp:16", epochs=2, prune_epochs=2)
 GRID = sweeps.Grid(("gradual", "random"), (0.5, 0.9), (0, 1))
@@ -55,6 +56,30 @@ def test_statistics_are_those_of_the_seeds(tmp_path: Path) -> None:
     assert {cell["reference_test"] for cell in result["cells"] if cell["seed"] == 0} == {
         result["cells"][0]["reference_test"]
     }, "cells of a seed share one dense net"
+    assert result["scores"] == scores(result["cells"], result["data"]["classes"])
+    assert {row["method"]: row["runs"] for row in result["scores"]} == {"gradual": 2, "random": 2}
+
+
+def test_a_cell_says_what_is_left_of_its_smallest_target(tmp_path: Path) -> None:
+    grid = sweeps.Grid(("threshold", "threshold-layerwise"), (0.6,), (0,))
+    result = sweeps.sweep(BASE, grid, tmp_path / "s", say=quiet)
+    alone = next(cell["smallest"] for cell in result["cells"] if cell["method"] == "threshold-layerwise")
+    assert (alone["weights"], alone["kept"]) == (10, 4) and alone["name"].endswith("bias")
+    assert [cell["smallest"]["name"] for cell in result["cells"]] == [alone["name"]] * 2
+
+
+def test_the_summary_ranks_the_scores_and_says_what_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_seed = dataclasses.replace(GRID, seeds=(0,))
+    result = sweeps.sweep(BASE, one_seed, tmp_path / "s", say=quiet)
+    show.sweep_summary(result)
+    text = capsys.readouterr().out
+    best, second = result["scores"]
+    assert f" 1. score {best['mean']:.4f}  {best['method']}\n 2. score {second['mean']:.4f}" in text
+    assert SCORE in text
+    show.sweep_summary({key: value for key, value in result.items() if key != "scores"})
+    assert "score" not in capsys.readouterr().out
 
 
 def test_a_cell_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
@@ -90,3 +115,41 @@ def test_the_frontier_is_what_nothing_dominates(rows: list[dict[str, Any]]) -> N
 
     found = {(row["achieved"], row["mean"]) for row in frontier(rows)}
     assert found == {(row["achieved"], row["mean"]) for row in rows if not dominated(row)}
+
+
+def cell(method: str, sparsity: float, test: float, seed: int = 0) -> dict[str, Any]:
+    return {"method": method, "sparsity": sparsity, "test": test, "seed": seed, "reference_test": 0.9}
+
+
+def only(rows: list[dict[str, Any]]) -> float:
+    assert len(rows) == 1
+    return float(rows[0]["mean"])
+
+
+def test_the_score_is_the_mean_height_of_straight_lines_over_nines() -> None:
+    levels = (0.5, 0.9, 0.99)
+    nines = [-math.log10(1 - level) for level in levels]
+    kept = [1.0, 0.75, 0.25]
+    cells = [cell("a", level, 0.1 + 0.8 * height) for level, height in zip(levels, kept, strict=True)]
+    area = sum((nines[n + 1] - nines[n]) * (kept[n] + kept[n + 1]) / 2 for n in range(2))
+    assert only(scores(cells, 10)) == pytest.approx(area / (nines[2] - nines[0]))
+
+
+def test_a_score_of_one_is_nothing_lost_and_chance_is_none_left() -> None:
+    for test, expected in ((0.9, 1.0), (0.1, 0.0), (0.05, 0.0), (0.98, 1.1)):
+        assert only(scores([cell("a", 0.9, test)], 10)) == pytest.approx(expected)
+        assert only(scores([cell("a", level, test) for level in (0.5, 0.9)], 10)) == pytest.approx(expected)
+
+
+def test_only_sparsities_below_one_that_all_methods_have_count() -> None:
+    shared = [cell("a", 0.9, 0.5), cell("b", 0.9, 0.7)]
+    more = [*shared, cell("a", 0.5, 0.9), cell("a", 1.0, 0.1), cell("b", 1.0, 0.1)]
+    assert scores(more, 10) == scores(shared, 10)
+    assert [row["method"] for row in scores(more, 10)] == ["b", "a"]
+    assert scores([cell("a", 0.5, 0.9), cell("b", 0.9, 0.9)], 10) == []
+
+
+def test_scores_have_mean_and_spread_over_seeds() -> None:
+    cells = [cell("a", 0.9, 0.1 + 0.8 * kept, seed) for seed, kept in enumerate((0.5, 0.7, 0.9))]
+    [row] = scores(cells, 10)
+    assert (row["mean"], row["std"], row["runs"]) == (pytest.approx(0.7), pytest.approx(0.2), 3)

@@ -94,6 +94,28 @@ DATA = {
 }
 
 
+SENSITIVITY: dict[str, Any] = {
+    "whole": 0.97,
+    "curves": {
+        "fc1.weight": [[0.5, 0.97], [1.0, 0.95]],
+        "fc2.weight": [[0.5, 0.96], [1.0, 0.5]],
+        "fc3.weight": [[0.5, 0.9], [1.0, 0.1]],
+    },
+    "allocation": {"fc1.weight": 0.75, "fc2.weight": 0.25, "fc3.weight": 1.0},
+}
+SEARCH: dict[str, Any] = {
+    "floor": 0.95,
+    "max_drop": 2.0,
+    "tries": [
+        {"sparsity": 0.5, "validation": 0.96, "within": 1.0},
+        {"sparsity": 0.75, "validation": 0.90, "within": 0.0},
+        {"sparsity": 0.625, "validation": 0.94, "within": 0.0},
+    ],
+    "sparsity": 0.5,
+}
+DEAD = {"neurons": 3, "connections": 12, "asked": 0.9}
+
+
 def run_result(test: float = 0.9694, longer: float | None = 0.9722) -> dict[str, Any]:
     """Return a run's result.json; ``test`` is the pruned net's accuracy, ``longer`` the reference's."""
     kept = KEEP

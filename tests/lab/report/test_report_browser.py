@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 
 import pytest
-from report_fixtures import run_metrics, run_result, sweep_result, write_run, write_sweep
+from report_fixtures import DEAD, SEARCH, SENSITIVITY, run_metrics, run_result, sweep_result, write_run, write_sweep
 
 from secateur.lab.report import build
 
@@ -51,14 +51,19 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-@pytest.fixture(scope="module", params=["run", "sweep", "long names"])
+@pytest.fixture(scope="module", params=["run", "facts", "sweep", "many methods", "long names"])
 def page(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     if request.param == "run":
         return build(write_run(folder, run_result(), run_metrics()))
     if request.param == "sweep":
         return build(write_sweep(folder, sweep_result()))
+    if request.param == "many methods":
+        return build(write_sweep(folder, sweep_result({f"a-long-method-name-{number}": "" for number in range(19)})))
     result = run_result()
+    if request.param == "facts":
+        result["facts"] = {"sensitivity": SENSITIVITY, "search": SEARCH, "dead": DEAD, "frozen": ["fc1.weight"]}
+        return build(write_run(folder, result, run_metrics()))
     result["name"] = result["command"] = "a-name-without-any-place-to-break-it-" * 5
     for layer in result["measure"]["pruned"]["layers"]:
         layer["name"] = "transformer.encoder.layers.11.self_attention.output_projection." + layer["name"]
@@ -125,3 +130,21 @@ def test_charts_follow_the_width_of_the_window(browser, page):
     WebDriverWait(browser, 30).until(lambda browser: browser.execute_script(FACTS)["furthest"] <= 360)
     seen = browser.execute_script(FACTS)
     assert seen["content"] <= seen["width"]
+
+
+@pytest.mark.parametrize("clipboard", [True, False], ids=["clipboard", "selection"])
+def test_the_command_can_be_copied_without_a_network(browser, tmp_path, clipboard):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page = build(write_run(tmp_path, run_result(), run_metrics()))
+    look(browser, page, 1200, "light")
+    if not clipboard:  # as in browsers that keep it from pages opened from a file
+        browser.execute_script("Object.defineProperty(navigator, 'clipboard', {value: undefined});")
+    button = browser.find_element("id", "copy")
+    assert button.is_displayed()
+    button.click()
+    WebDriverWait(browser, 10).until(lambda _: button.text == "Copied")
+    browser.execute_script("document.body.append(document.createElement('textarea'));")
+    field = browser.find_element("tag name", "textarea")
+    field.send_keys("\ue009v")  # Ctrl+V
+    assert field.get_property("value").strip() == run_result()["command"]

@@ -1,5 +1,6 @@
 """The page stands alone, escapes what it is given, and gets by without what was not measured."""
 
+import html
 import json
 import re
 import sys
@@ -9,6 +10,7 @@ import pytest
 from report_fixtures import measured, run_metrics, run_result, sweep_result, write_run, write_sweep
 
 from secateur.lab.report import build, save_picture
+from secateur.lab.summary import SCORE, scores
 from secateur.vocabulary import MissingExtraError, SecateurError
 
 HOSTILE = "<script>alert(1)</script>"
@@ -173,6 +175,57 @@ def test_a_sweep_with_one_seed_and_more_methods_than_colours_gets_a_page(tmp_pat
     for row in sweep["summary"]:
         row.update(runs=1, std=0.0, reference_std=0.0)
     assert "method-10" in page_of(write_sweep(tmp_path, sweep)).text
+
+
+def test_a_sweep_of_old_without_scores_gets_a_page_without_them(tmp_path):
+    assert "The score is" not in page_of(write_sweep(tmp_path, sweep_result())).text
+
+
+def test_scores_are_a_ranked_table_with_their_definition(tmp_path):
+    sweep = sweep_result()
+    sweep["scores"] = scores(sweep["cells"], 10)
+    text = page_of(write_sweep(tmp_path, sweep)).text
+    first, second = sweep["scores"][:2]
+    assert text.index(f"1. {first['method']}") < text.index(f"2. {second['method']}")
+    assert f"{first['mean']:.4f}" in text
+    assert SCORE in html.unescape(text)
+    assert "It counts the sparsity asked for" not in text
+
+
+def test_a_method_that_reached_other_sparsities_than_asked_is_named_at_the_score(tmp_path):
+    sweep = sweep_result({"gradual": "plain", "neurons": "whole units"})
+    sweep["scores"] = scores(sweep["cells"], 10)
+    for row in sweep["summary"]:
+        if row["method"] == "neurons" and row["sparsity"] == 0.5:
+            row["achieved"] = 0.712
+    text = page_of(write_sweep(tmp_path, sweep)).text
+    assert "the sparsity asked for; furthest from that is neurons, which reached 0.712 instead of 0.5." in text
+
+
+def test_a_score_of_one_seed_has_no_spread(tmp_path):
+    sweep = sweep_result()
+    sweep["cells"] = [cell for cell in sweep["cells"] if cell["seed"] == 0]
+    sweep["scores"] = scores(sweep["cells"], 10)
+    html = build(write_sweep(tmp_path, sweep)).read_text(encoding="utf-8")
+    assert f"<td>{sweep['scores'][0]['mean']:.4f}</td><td>–</td><td>1</td>" in html
+
+
+def test_a_cell_leads_to_its_report_if_that_is_there(tmp_path):
+    sweep = sweep_result()
+    cell, other = sweep["cells"][0]["folder"], sweep["cells"][1]["folder"]
+    build(write_run(tmp_path / cell, run_result(), run_metrics()))
+    (tmp_path / other).mkdir()
+    links = [value for _, _, value in page_of(write_sweep(tmp_path, sweep)).loads if not value.startswith("data:")]
+    assert links == [f"./{cell}/report.html"]
+    assert (tmp_path / links[0]).is_file()
+
+
+def test_a_cell_of_which_no_folder_is_known_leads_nowhere(tmp_path):
+    sweep = sweep_result()
+    for cell in sweep["cells"]:
+        del cell["folder"]
+    (tmp_path / "report.html").write_text("an older page")
+    assert [load for load in page_of(write_sweep(tmp_path, sweep)).loads if load[1] == "href"][1:] == []
 
 
 def test_a_missing_extra_is_named(folder, monkeypatch):

@@ -231,3 +231,74 @@ def test_seeds_that_differ_wildly_do_not_hide_a_loss():
     for row in sweep["summary"]:
         row.update(mean=0.85, std=0.15)
     assert "no measurable loss" not in said(sweep_verdict(sweep).gained)
+
+
+def scored(ahead, std=0.01, runs=3):
+    """Return a sweep in which gradual's score is ahead of one-shot's."""
+    sweep = sweep_result()
+    sweep["scores"] = [
+        {"method": "gradual", "mean": 0.9 + ahead, "std": std, "runs": runs},
+        {"method": "one-shot", "mean": 0.9, "std": std, "runs": runs},
+        {"method": "random", "mean": 0.5, "std": std, "runs": runs},
+    ]
+    return sweep
+
+
+def test_the_score_names_a_winner_and_whether_seeds_could_explain_it():
+    error = math.hypot(0.01, 0.01) / math.sqrt(3)
+    clear, close = (sweep_verdict(scored(factor * error)).remarks[0] for factor in (1.1, 0.9))
+    assert clear.startswith("By the score gradual is first with 0.9090, 0.0090 ahead of one-shot: more than the spread")
+    assert "no more than the spread over seeds" in close
+    assert f"{error:.4f}" in clear
+
+
+def test_one_seed_is_no_evidence_for_a_winner():
+    remark = sweep_verdict(scored(0.2, std=0.0, runs=1)).remarks[0]
+    assert "with one seed it is not known whether that is chance" in remark
+    assert "more than" not in remark
+
+
+def test_equal_scores_are_level():
+    assert "level with one-shot: no more than" in sweep_verdict(scored(0.0)).remarks[0]
+
+
+def test_without_two_scores_there_is_no_winner():
+    sweep = scored(0.1)
+    sweep["scores"] = sweep["scores"][:1]
+    assert "By the score" not in said(sweep_verdict(sweep).remarks)
+    assert "By the score" not in said(sweep_verdict(sweep_result()).remarks)
+
+
+def thresholded(layerwise, together, name="fc3.bias"):
+    """Return a sweep of both ways to threshold; the arguments say what is left of the smallest target by seed."""
+    sweep = sweep_result({"threshold": "one ranking", "threshold-layerwise": "one each"})
+    for cell in sweep["cells"]:
+        left = together if cell["method"] == "threshold" else layerwise
+        share = 1 - cell["sparsity"]
+        cell["smallest"] = {"name": name, "weights": 10, "kept": left(share, cell["seed"])}
+    return sweep
+
+
+def test_what_one_sparsity_for_each_tensor_does_to_the_smallest_is_said():
+    verdict = sweep_verdict(thresholded(lambda share, _: round(10 * share), lambda share, _: 10))
+    [text] = [line for line in verdict.remarks if "Layer-wise thresholding" in line]
+    assert "of the 10 elements of fc3.bias it takes 5 at 0.5" in text
+    assert "10 at 0.99" in text
+    assert "one ranking over the whole model takes none. Test accuracy is" in text
+    assert "does not explain" not in text
+
+
+def test_a_smallest_target_that_both_lose_is_no_explanation():
+    both = thresholded(lambda share, _: round(10 * share), lambda share, seed: round(10 * share) + (seed == 0))
+    [text] = [line for line in sweep_verdict(both).remarks if "Layer-wise thresholding" in line]
+    assert "takes 4 to 5" in text
+    assert "Where both take as many, this tensor does not explain the difference." in text
+
+
+def test_sweeps_that_did_not_record_the_smallest_target_do_not_explain():
+    sweep = thresholded(lambda *_: 1, lambda *_: 10)
+    for cell in sweep["cells"]:
+        if cell["method"] == "threshold":
+            del cell["smallest"]
+    assert "Layer-wise thresholding" not in said(sweep_verdict(sweep).remarks)
+    assert "Layer-wise thresholding" not in said(sweep_verdict(sweep_result()).remarks)

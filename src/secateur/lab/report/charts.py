@@ -28,10 +28,7 @@ def altair() -> Any:
 
 
 def color_by(field: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return the encodings that tell many lines apart: colours, and dashes and shapes once colours repeat.
-
-    The legend shows colours with shapes; dashes follow the shapes and are left out of it.
-    """
+    """Return the encodings that tell many lines apart: colours, and dashes and shapes once colours repeat."""
     alt = altair()
     around = range(len(names))
     dashes = [[1, 0], [6, 3], [2, 2]]
@@ -45,7 +42,7 @@ def color_by(field: str, names: Sequence[str]) -> dict[str, Any]:
     legend = alt.Legend(symbolOpacity=1, symbolStrokeWidth=0)  # the dashed outline would fray the shapes
     found = {"color": alt.Color(f"{field}:N", title=None, scale=colors, legend=legend)}
     if len(names) > len(PALETTE):
-        found["strokeDash"] = alt.StrokeDash(f"{field}:N", title=None, scale=scale(dashes), legend=None)
+        found["strokeDash"] = alt.StrokeDash(f"{field}:N", title=None, scale=scale(dashes), legend=legend)
         found["shape"] = alt.Shape(f"{field}:N", title=None, scale=scale(shapes), legend=legend)
     return found
 
@@ -194,8 +191,8 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
         for row in sweep["summary"]
         if row["compression"]
     ]
-    methods = sorted({row["method"] for row in rows})
-    looks = color_by("method", methods)
+    looks = color_by("method", sorted({row["method"] for row in rows}))
+    dashed, shaped = ({key: looks[key] for key in (name,) if key in looks} for name in ("strokeDash", "shape"))
     dense = sum(row["reference_mean"] for row in rows) / len(rows)
     low, high = min(row["low"] for row in rows), max(dense, *(row["high"] for row in rows))
     if below is not None:
@@ -216,12 +213,17 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
     band = base.mark_rule(strokeWidth=1.5, opacity=0.7, clip=True).encode(
         y=alt.Y("low:Q", title="test accuracy", scale=scale), y2="high:Q"
     )
-    dashed = {key: look for key, look in looks.items() if key == "strokeDash"}
-    shaped = {key: look for key, look in looks.items() if key == "shape"}
     line = base.mark_line(strokeWidth=2, clip=True).encode(y=y, **dashed)
     points = base.mark_point(filled=True, size=50, opacity=1, clip=True).encode(y=y, tooltip=tips, **shaped)
     best = [row for row in sweep["frontier"] if row["compression"]]
-    frontier = (
+    rule, rings = _landmarks(dense, best, x, y)
+    return finish(alt.layer(rule, band, line, rings, points).properties(height=320))
+
+
+def _landmarks(dense: float, best: Sequence[dict[str, Any]], x: Any, y: Any) -> tuple[Any, Any]:
+    """Return a line at the dense reference, and rings around the rows of the frontier."""
+    alt = altair()
+    rings = (
         alt.Chart(alt.Data(values=best))
         .mark_point(size=220, strokeWidth=1.5, color=PALETTE[6], clip=True)
         .encode(x=x, y=y, tooltip=["method:N", "sparsity:Q", alt.Tooltip("mean:Q", format=".4f")])
@@ -231,4 +233,4 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
         .mark_rule(strokeDash=[6, 4], color=PALETTE[6])
         .encode(y=y, tooltip=[alt.Tooltip("mean:Q", title="dense, trained as long", format=".4f")])
     )
-    return finish(alt.layer(rule, band, line, frontier, points).properties(height=320))
+    return rule, rings

@@ -26,7 +26,7 @@ def charts_of(facts: Facts) -> list[tuple[str, Spec, str]]:
 
 def tables_of(facts: Facts) -> list[dict[str, Any]]:
     """Return the tables behind the charts, and what else the method did."""
-    tables = []
+    tables: list[dict[str, Any]] = []
     if "search" in facts:
         rows = [
             [words.fraction(each["sparsity"]), str(n), words.fraction(each["validation"]), _yes(each["within"])]
@@ -41,7 +41,7 @@ def tables_of(facts: Facts) -> list[dict[str, Any]]:
     if "width" in facts:
         rows.append(["width", f"{facts['width']:.4f} times that of the dense net"])
     if rows:
-        tables.append({"title": "What the method did", "head": [], "rows": rows})
+        tables.append({"title": "What the method did", "head": [], "rows": rows, "prose": True})
     return tables
 
 

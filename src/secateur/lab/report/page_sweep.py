@@ -45,9 +45,9 @@ def content(record: Record) -> dict[str, Any]:
         "tables": [
             _score_table(facts),
             _summary_table(facts),
-            {"title": "Methods", "head": [], "rows": methods},
+            {"title": "Methods", "head": [], "rows": methods, "prose": True},
             _cell_table(facts, record.folder),
-            {"title": "Failed", "head": [], "rows": failed},
+            {"title": "Failed", "head": [], "rows": failed, "prose": True},
         ],
         "facts": tables.setting_tables(facts),
         "command": facts.get("command"),
@@ -70,17 +70,15 @@ def _score_table(facts: dict[str, Any]) -> dict[str, Any]:
         ]
         for place, row in enumerate(facts.get("scores") or (), start=1)
     ]
-    notes = [f"The score is {SCORE}."] if rows else []
-    for method in dict.fromkeys(row["method"] for row in facts["summary"]):
-        others = [
-            f"{row['achieved']:.3g} for {row['sparsity']:.3g}"
-            for row in facts["summary"]
-            if row["method"] == method and abs(row["achieved"] - row["sparsity"]) > MISS
-        ]
-        if rows and others:
-            notes.append(f"It counts the sparsity asked for; {method} reached {words.join(others)}.")
+    note = f"The score is {SCORE}."
+    furthest = max(facts["summary"], key=lambda row: abs(row["achieved"] - row["sparsity"]), default=None)
+    if furthest and abs(furthest["achieved"] - furthest["sparsity"]) > MISS:
+        note += (
+            f" It counts the sparsity asked for; furthest from that is {furthest['method']}, which reached "
+            f"{furthest['achieved']:.4g} instead of {furthest['sparsity']:.4g}."
+        )
     head = ["method, best first", "score, mean", "sd over seeds", "seeds"]
-    return {"title": "Score", "head": head, "rows": rows, "note": " ".join(notes)}
+    return {"title": "Score", "head": head, "rows": rows, "note": note}
 
 
 def _summary_table(facts: dict[str, Any]) -> dict[str, Any]:

@@ -166,10 +166,12 @@ def _tiny(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -
     alone, together = ([_taken(left[method, level]) for level in levels] for method in pair)
     accuracy = [words.join([words.percent(means[method, level]) for level in levels]) for method in pair]
     at = words.join([f"{_range(taken)} at {level:.4g}" for taken, level in zip(alone, levels, strict=True)])
+    spared = list(dict.fromkeys(_range(taken) for taken in together))
+    spared = spared if len(spared) == 1 else [_range(taken) for taken in together]
     text = (
         "Layer-wise thresholding prunes every tensor to the same sparsity, however small: of the "
         f"{smallest['weights']} elements of {smallest['name']} it takes {at}; one ranking over the whole model takes "
-        f"{words.join([_range(taken) for taken in together])}. Test accuracy is {accuracy[0]} layer-wise, and "
+        f"{words.join(spared)}. Test accuracy is {accuracy[0]} layer-wise, and "
         f"{accuracy[1]} in one ranking."
     )
     if any(max(ours) >= min(theirs) for ours, theirs in zip(together, alone, strict=True)):
