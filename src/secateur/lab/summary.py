@@ -13,7 +13,8 @@ __all__ = ["SCORE", "frontier", "scores", "summarise"]
 
 SCORE = (
     "the area under test accuracy over sparsity, the sparsity axis in nines (-log10 of the share kept), every accuracy "
-    "first turned into the share of the dense net's gain over chance that is kept; 1 means nothing was lost"
+    "first turned into the share of the dense net's gain over chance that is kept, divided by the length of that axis; "
+    "1 means nothing was lost"
 )
 
 
@@ -61,7 +62,7 @@ def frontier(summary: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def scores(cells: Sequence[dict[str, Any]], classes: int) -> list[dict[str, Any]]:
     """Return one number for each method, best first: :data:`SCORE`, with mean and spread over seeds.
 
-    Only sparsities below 1 that every method of the sweep was run at by that seed count. With a single one the score
+    Only sparsities below 1 that every method was run at with every seed count. With a single one the score
     is the share kept at it.
 
     Args:
@@ -76,12 +77,13 @@ def scores(cells: Sequence[dict[str, Any]], classes: int) -> list[dict[str, Any]
     chance = 1 / max(1, classes)
     found: dict[str, list[float]] = {}
     methods = sorted({cell["method"] for cell in cells})
-    for seed in sorted({cell["seed"] for cell in cells}):
-        mine = {(cell["method"], cell["sparsity"]): cell for cell in cells if cell["seed"] == seed}
-        levels = sorted({sparsity for _, sparsity in mine if sparsity < 1})
-        common = [level for level in levels if all((method, level) in mine for method in methods)]
+    seeds = sorted({cell["seed"] for cell in cells})
+    by_place = {(cell["method"], cell["sparsity"], cell["seed"]): cell for cell in cells}
+    levels = sorted({cell["sparsity"] for cell in cells if cell["sparsity"] < 1})
+    common = [level for level in levels if all((m, level, seed) in by_place for m in methods for seed in seeds)]
+    for seed in seeds:
         for method in methods if common else ():
-            points = [(-math.log10(1 - level), _kept(mine[method, level], chance)) for level in common]
+            points = [(-math.log10(1 - level), _kept(by_place[method, level, seed], chance)) for level in common]
             found.setdefault(method, []).append(_area(points))
     rows = [
         {"method": method, "mean": statistics.mean(each), "std": _spread(each), "runs": len(each)}
