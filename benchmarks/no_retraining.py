@@ -27,7 +27,7 @@ LENET = Settings(data="mnist", epochs=30, prune_epochs=0, batch_size=128, ignore
 RESNET = Settings(
     data="cifar-10",
     model="resnet-18",
-    epochs=12,
+    epochs=10,
     prune_epochs=0,
     batch_size=128,
     optimizer="sgd",

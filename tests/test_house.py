@@ -10,8 +10,21 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "secateur"
-STOREYS = ["vocabulary", "files", "masks", "choose", "train", "graph", "shrink", "pack", "engine", "native", "measure"]
-STOREYS += ["integrations", "lab"]
+STOREYS = [
+    "vocabulary",
+    "files",
+    "modules",
+    "masks",
+    "choose",
+    "train",
+    "graph",
+    "shrink",
+    "pack",
+    "engine",
+    "native",
+    "measure",
+]
+STOREYS += ["measure", "integrations", "lab"]
 PUBLIC_TO_THE_LAB = {"secateur", "secateur.vocabulary", "secateur.files"}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

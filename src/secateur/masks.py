@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from secateur.files import read_tensors, write_tensors
+from secateur.modules import unwrap
 from secateur.vocabulary import BadTargetError, CorruptFileError, Target, near_matches
 
-__all__ = ["Count", "Masks", "apply", "bind", "parameters_of", "unwrap"]
+__all__ = ["Count", "Masks", "apply", "bind", "parameters_of"]
 
 _FORMAT = "secateur-masks"
 
@@ -187,20 +188,6 @@ def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
     if bits.dtype != torch.uint8 or bits.numel() != (size + 7) // 8:
         raise ValueError(f"{bits.numel()} bytes of {bits.dtype} for a mask of shape {shape}")
     return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool).reshape(shape))
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the user's module inside ``torch.compile`` and (Distributed)DataParallel wrappers.
-
-    Names then stay those of the plain model's ``state_dict`` whatever it is wrapped in.
-    """
-    while True:
-        if hasattr(model, "_orig_mod"):
-            model = cast(nn.Module, model._orig_mod)
-        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = cast(nn.Module, model.module)
-        else:
-            return model
 
 
 def parameters_of(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:

@@ -154,9 +154,7 @@ def test_a_loss_that_diverges_is_said_so(tmp_path: Path) -> None:
         assert "learning-rate" in str(error)
 
 
-def test_events_hold_every_epoch_once_also_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    options = runs.Options(events=True)
+def stop_after_the_third_pruning_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     original = checkpoint.save
 
     def save(path: Path, state: checkpoint.State) -> None:
@@ -165,6 +163,12 @@ def test_events_hold_every_epoch_once_also_after_a_stop(tmp_path: Path, monkeypa
         original(path, state)
 
     monkeypatch.setattr(checkpoint, "save", save)
+
+
+def test_events_hold_every_epoch_once_also_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    options = runs.Options(events=True)
+    stop_after_the_third_pruning_epoch(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         runs.run(SMALL, tmp_path / "run", options)
     monkeypatch.undo()
@@ -193,14 +197,7 @@ def test_settings_survive_toml_and_the_command_line(tmp_path: Path) -> None:
 def test_warnings_given_before_a_stop_are_still_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empties = Settings(model="mlp:32", epochs=1, prune_epochs=4, sparsity=0.9995, method="one-shot")
     whole = runs.run(empties, tmp_path / "whole")
-    original = checkpoint.save
-
-    def save(path: Path, state: checkpoint.State) -> None:
-        if path.name == "prune.partial.safetensors" and state.values["epoch"] == 3:
-            raise KeyboardInterrupt
-        original(path, state)
-
-    monkeypatch.setattr(checkpoint, "save", save)
+    stop_after_the_third_pruning_epoch(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         runs.run(empties, tmp_path / "cut")
     monkeypatch.undo()

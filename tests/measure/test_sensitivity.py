@@ -160,6 +160,11 @@ def test_an_allocation_spends_exactly_the_budget(found: sc.Sensitivity, sparsity
         assert set(shares.values()) == {sparsity}
 
 
+def test_removing_everything_is_not_left_to_rounding() -> None:
+    curves = {"a": dict.fromkeys((0.25, 0.5, 0.75, 1.0), 0.0), "b": {0.25: 0.0, 0.5: 0.0, 0.75: 0.0, 1.0: -1.0}}
+    assert sc.Sensitivity(0.0, curves, {"a": 1, "b": 1}).allocation(1.0) == {"a": 1.0, "b": 1.0}
+
+
 @settings(max_examples=300, deadline=None)
 @given(sensitivities(), st.floats(0, 1), st.data())
 def test_a_less_sensitive_layer_never_gets_less(found: sc.Sensitivity, sparsity: float, data: st.DataObject) -> None:

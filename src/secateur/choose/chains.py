@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from secateur.choose.targets import bias_of
-from secateur.masks import Masks, unwrap
+from secateur.masks import Masks
+from secateur.modules import in_eval_mode, unwrap
 
 __all__ = ["Chain", "Dead", "chains", "drop_dead"]
 
@@ -69,18 +69,6 @@ def chains(model: nn.Module, example: Tensor) -> list[Chain]:
     model = unwrap(model)
     with in_eval_mode(model), torch.no_grad():
         return _Prober(model, example).pairs()
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluate a model inside a ``with``; afterwards each of its modules is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def drop_dead(masks: Masks, pairs: list[Chain]) -> tuple[Masks, Dead]:
@@ -243,8 +231,3 @@ def _disturbed(output: Tensor, axis: int, unit: int | None) -> Tensor:
     # Large and of one sign, so that it passes a ReLU and wins a pooling window.
     (output if unit is None else output.select(axis, unit)).abs_().add_(100.0)
     return output
-
-
-def unit_mask(masks: Mapping[str, Tensor], pair: Chain) -> Tensor:
-    """Return which units of a writer still have an input and an output."""
-    return masks[pair.writer].flatten(1).any(1) & columns_by_unit(masks[pair.reader], pair).flatten(1).any(1)

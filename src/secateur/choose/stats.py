@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from secateur.choose.chains import Chain, in_eval_mode
+from secateur.choose.chains import Chain
 from secateur.choose.targets import prunable
-from secateur.masks import unwrap
+from secateur.modules import in_eval_mode, unwrap
 from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["GradientStats", "Gradients", "Units", "gradients", "units"]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
-from secateur.masks import unwrap
+from secateur.modules import unwrap
 from secateur.vocabulary import BadTargetError, Layout, NothingPrunedWarning, Target, Weights, near_matches
 
 __all__ = ["bias_of", "prunable"]

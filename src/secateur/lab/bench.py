@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 import secateur as sc
-from secateur.lab import checkpoint
-from secateur.lab.data import Dataset, batch_count
+from secateur.lab import checkpoint, models
+from secateur.lab.data import Dataset, LabError, batch_count, placed
 from secateur.lab.journal import Journal
 from secateur.lab.phase import Desk, Outcome, Phase, Pruning
-from secateur.lab.settings import Settings
+from secateur.lab.settings import Settings, words
 from secateur.lab.training import Training, evaluate
 
 __all__ = ["Bench", "Outcome", "Pruning", "Training"]
@@ -40,21 +40,22 @@ class Bench:
         notes: warnings.
     """
 
-    def __init__(self, settings: Settings, model: nn.Module, data: Dataset, folder: Path, journal: Journal) -> None:
+    def __init__(self, settings: Settings, data: Dataset, folder: Path, journal: Journal) -> None:
         self.settings = settings
-        self.model = model
         self.data = data
+        self.model = self.fresh(settings.seed)
+        self.data = placed(data, settings.device, _convolutional(self.model))
         self.folder = folder
         self.journal = journal
         self.masks: sc.Masks | None = None
-        self.initial = checkpoint.snapshot(model)
+        self.initial = checkpoint.snapshot(self.model)
         self.teacher: nn.Module | None = None
         self.trained = 0.0
         self.asked: float | None = settings.sparsity
         self.last = Outcome(0.0, 0, 0.0)
         self.facts: dict[str, Any] = {}
         self.notes: list[str] = []
-        self.dropouts = sc.Dropouts(model, data.train.images[:2])
+        self.dropouts = sc.Dropouts(self.model, self.data.train.images[:2])
 
     @property
     def epoch_steps(self) -> int:
@@ -65,11 +66,32 @@ class Bench:
         """Return how many optimizer steps ``epochs`` epochs have."""
         return epochs * self.epoch_steps
 
-    def targets(self, biases: bool = False) -> sc.Weights:
-        """Return the targets that the settings name; with their biases if asked here or there."""
+    def targets(self, biases: bool = False, of: nn.Module | None = None) -> sc.Weights:
+        """Return the targets that the settings name, of the bench's model or another; with biases if asked for."""
         settings = self.settings
-        include = _words(settings.include) or None
-        return sc.prunable(self.model, include, _words(settings.ignore), biases or settings.biases)
+        include = words(settings.include) or None
+        model = self.model if of is None else of
+        return sc.prunable(model, include, words(settings.ignore), biases or settings.biases)
+
+    def fresh(self, seed: int, width: float = 1.0) -> nn.Module:
+        """Return an untrained model of the settings, ``width`` times as wide, where the settings want it.
+
+        Raises:
+            LabError: torch has no such device here.
+        """
+        settings = self.settings
+        torch.manual_seed(seed)
+        model = models.build(settings.model, self.data.shape, self.data.classes, dropout=settings.dropout, width=width)
+        if _convolutional(model):
+            # Convolutions on CPU are up to twice as fast with the channels innermost.
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        try:
+            return model.to(settings.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise LabError(
+                f"--device {settings.device} cannot be used here ({reason}); leave it out for the CPU"
+            ) from None
 
     def retraining(self) -> Training:
         """Return how the settings want retraining done."""
@@ -128,18 +150,25 @@ class Bench:
         self.masks = bound if masks is not None else None
 
     def replace(self, model: nn.Module) -> None:
-        """Go on with another, untrained model, placed as the images are."""
-        images = self.data.train.images
-        if images.is_contiguous(memory_format=torch.channels_last):
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model = model.to(images.device)
+        """Go on with another, untrained model."""
         self.model, self.masks, self.trained = model, None, 0.0
         self.initial = checkpoint.snapshot(model)
         self.dropouts = sc.Dropouts(model, self.data.train.images[:2])
 
-    def start_over(self, masks: sc.Masks | None = None) -> None:
+    def fork(self, settings: Settings, name: str) -> Bench:
+        """Return a bench as this one stands, with settings and a folder of its own; this one is left as it is."""
+        twin = copy.copy(self)
+        twin.settings, twin.asked, twin.folder = settings, settings.sparsity, self.folder / name
+        twin.model = copy.deepcopy(self.model)
+        twin.dropouts = sc.Dropouts(twin.model, self.data.train.images[:2])
+        if self.masks is not None:
+            twin.impose(self.masks)
+        twin.facts, twin.notes = copy.deepcopy(self.facts), list(self.notes)
+        return twin
+
+    def start_over(self) -> None:
         """Go back to the untrained model."""
-        self.restore(self.initial, masks)
+        self.restore(self.initial)
         self.trained = 0.0
 
     def impose(self, masks: sc.Masks) -> None:
@@ -159,5 +188,5 @@ class Bench:
         self.teacher = copy.deepcopy(self.model).eval() if self.settings.distill else None
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _convolutional(model: nn.Module) -> bool:
+    return any(parameter.ndim == 4 for parameter in model.parameters())

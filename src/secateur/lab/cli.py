@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from secateur.lab.data import LabError, MissingDataError
-from secateur.lab.settings import Settings, read_settings
+from secateur.lab.settings import Settings, read_settings, words
 from secateur.vocabulary import SecateurError
 
 __all__ = ["main", "run_command"]
@@ -170,9 +170,9 @@ def sweep(config: Path | None, out: Path | None, data_dir: Path | None, jobs: in
 
     named = flags.pop("methods")
     grid = sweeps.Grid(
-        tuple(TABLE) if named == "all" else tuple(_words(named)),
-        tuple(SHARE.convert(word, None, None) for word in _words(flags.pop("sparsities"))),
-        tuple(_whole(word) for word in _words(flags.pop("seeds"))),
+        tuple(TABLE) if named == "all" else tuple(words(named)),
+        tuple(SHARE.convert(word, None, None) for word in words(flags.pop("sparsities"))),
+        tuple(_whole(word) for word in words(flags.pop("seeds"))),
     )
     settings = _settings(config, flags)
     folder = out or Path("sweeps") / f"{_plain(settings.data)}-{_plain(settings.model)}"
@@ -226,10 +226,6 @@ def methods() -> None:
 
     for name in TABLE:
         click.echo(f"{name:<24} {summary(name)}")
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _whole(word: str) -> int:

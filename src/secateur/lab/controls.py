@@ -6,10 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import torch
-
 import secateur as sc
-from secateur.lab import models
 from secateur.lab.bench import Bench
 from secateur.lab.checkpoint import snapshot
 from secateur.lab.data.lookup import LabError
@@ -44,10 +41,7 @@ def _masks(bench: Bench) -> sc.Masks:
 
 
 def _train_anew(bench: Bench, masks: sc.Masks) -> None:
-    settings = bench.settings
-    torch.manual_seed(settings.seed + 1)
-    fresh = models.build(settings.model, bench.data.shape, bench.data.classes, dropout=settings.dropout)
-    bench.restore(snapshot(fresh), masks)
+    bench.restore(snapshot(bench.fresh(bench.settings.seed + 1)), masks)
     epochs, bench.trained = round(bench.trained), 0.0
     bench.phase("control", epochs, training=replace(bench.retraining(), rate=1.0))
 

@@ -221,7 +221,7 @@ class Phase:
         if self.best:
             desk.model.load_state_dict(self.best)
         else:
-            if self.pruner and desk.settings.recalibrate:
+            if masks is not None and desk.settings.recalibrate:
                 sc.recalibrate(desk.model, [images for images, _ in batches(desk.data.train, 250)][:100])
             self.best_accuracy = evaluate(desk.model, desk.data.validation).accuracy
         values: dict[str, Any] = {

@@ -19,7 +19,7 @@ import secateur as sc
 from secateur.files import read_json, write_json, write_tensors
 from secateur.lab import controls, methods, models, search
 from secateur.lab.bench import Bench, Outcome
-from secateur.lab.data import Dataset, LabError, Split, load, placed
+from secateur.lab.data import Dataset, Split, load
 from secateur.lab.environment import environment
 from secateur.lab.journal import Journal
 from secateur.lab.settings import Settings, read_settings, write_settings
@@ -71,7 +71,7 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
         with _torch_set_up(settings.threads), Journal(folder, options.events, options.bar).open() as journal:
             bench = _bench(settings, folder, options, journal)
             write_settings(folder / "config.toml", settings, f"secateur {sc.__version__}; run again with --config")
-            nets = _phases(bench, method, options.dense or folder / "phases")
+            nets, bench = _phases(bench, method, options.dense or folder / "phases")
             result = _result(bench, nets, folder.name)
             _keep(nets["pruned"], folder)
         write_json(folder / "result.json", result)
@@ -114,17 +114,18 @@ def _net(bench: Bench) -> _Net:
     return _Net(bench.last, copy.deepcopy(bench.model).eval().cpu(), bench.trained, masks)
 
 
-def _phases(bench: Bench, method: str, dense_folder: Path) -> dict[str, _Net]:
+def _phases(bench: Bench, method: str, dense_folder: Path) -> tuple[dict[str, _Net], Bench]:
+    """Return the nets to test, and the bench with what is to be told of the pruned one."""
     nets = _dense(bench, dense_folder)
     bench.restore(nets["dense"].model.state_dict())
     bench.last, bench.trained = nets["dense"].outcome, nets["dense"].epochs
     bench.learn_from_here()
     if bench.settings.max_drop:
-        search.highest_sparsity(bench, methods.TABLE[method], nets["dense"].outcome.validation)
+        bench = search.highest_sparsity(bench, methods.TABLE[method])
     else:
         methods.TABLE[method](bench)
-        controls.TABLE[bench.settings.control](bench)
-    return nets | {"pruned": _net(bench)}
+    controls.TABLE[bench.settings.control](bench)
+    return nets | {"pruned": _net(bench)}, bench
 
 
 def _dense(bench: Bench, folder: Path) -> dict[str, _Net]:
@@ -141,19 +142,7 @@ def _dense(bench: Bench, folder: Path) -> dict[str, _Net]:
 def _bench(settings: Settings, folder: Path, options: Options, journal: Journal) -> Bench:
     smallest = models.smallest(settings.model)
     data = load(settings.data, options.data_dir, seed=settings.seed, validation=settings.validation, smallest=smallest)
-    torch.manual_seed(settings.seed)
-    model = models.build(settings.model, data.shape, data.classes, dropout=settings.dropout)
-    convolutional = any(parameter.ndim == 4 for parameter in model.parameters())
-    if convolutional:
-        # Convolutions on CPU are up to twice as fast with the channels innermost.
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    try:
-        model = model.to(settings.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise LabError(f"--device {settings.device} cannot be used here ({reason}); leave it out for the CPU") from None
-    data = placed(data, settings.device, convolutional)
-    return Bench(settings, model, data, folder / "phases", journal)
+    return Bench(settings, data, folder / "phases", journal)
 
 
 def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:

@@ -156,6 +156,16 @@ class Settings:
         return f"secateur {verb} " + " ".join(flags)
 
 
+def words(text: str) -> list[str]:
+    """Split a setting or a flag that lists things by commas.
+
+    Example:
+        >>> words("fc1, fc2,")
+        ['fc1', 'fc2']
+    """
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def _flag(name: str, value: Any) -> str:
     name = name.replace("_", "-")
     if isinstance(value, bool):

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from secateur.choose.targets import prunable
-from secateur.masks import bind, parameters_of, unwrap
+from secateur.masks import bind, parameters_of
 from secateur.measure.cost import Timing, latency, peak_memory, size_in_bytes
 from secateur.measure.macs import count_macs, has_rule
 from secateur.measure.report import LayerReport, Macs, Report, Share
+from secateur.modules import in_eval_mode, unwrap
 from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["measure"]
@@ -65,7 +66,7 @@ def measure(
     batch = _batch(plain, inputs)
     macs, speed, memory = None, None, None
     if inputs is not None:
-        with _evaluating(model):
+        with in_eval_mode(model):
             with _unfused():
                 macs = count_macs(plain, inputs)
                 memory = peak_memory(plain, inputs)
@@ -186,18 +187,6 @@ def _macs_notes(model: nn.Module, report: Report) -> Iterator[str]:
         yield f"kinds not counted in the MACs: {', '.join(f'{name} ({kind})' for name, kind in unknown.items())}"
     if any(isinstance(module, nn.MultiheadAttention) for module in model.modules()):
         yield "products of queries, keys and values have no weights and are not counted in the MACs"
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into eval mode and back into the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from torch import nn
 from secateur.choose.scope import PerTensor
 from secateur.choose.selection import Choice
 from secateur.choose.targets import prunable
-from secateur.masks import apply, unwrap
+from secateur.masks import apply
+from secateur.modules import unwrap
 from secateur.vocabulary import SelectionError, Weights
 
 __all__ = ["Sensitivity", "sensitivity"]
@@ -59,6 +60,8 @@ class Sensitivity:
         """
         if not 0 <= sparsity <= 1:
             raise SelectionError(f"sparsity is a share between 0 and 1, got {sparsity}")
+        if sparsity == 1:  # exactly, where the sums below may round a hair short
+            return dict.fromkeys(self.sizes, 1.0)
         total = sum(self.sizes.values())
         drops = [self.whole - score for curve in self.curves.values() for score in curve.values()]
         low, high = 0.0, max([drop for drop in drops if math.isfinite(drop)] + [0.0])

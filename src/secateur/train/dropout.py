@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from secateur.choose.chains import in_eval_mode
-from secateur.masks import unwrap
+from secateur.modules import in_eval_mode, unwrap
 
 __all__ = ["Dropouts"]
 

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from torch import nn
 
-from secateur.masks import unwrap
+from secateur.modules import unwrap
 from secateur.vocabulary import BadTargetError, near_matches
 
 __all__ = ["Freeze", "freeze"]

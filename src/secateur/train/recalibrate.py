@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.masks import unwrap
+from secateur.modules import in_eval_mode, unwrap
 
 __all__ = ["recalibrate"]
 
@@ -41,20 +41,17 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     first = next(inputs, None)
     if first is None or not norms:
         return len(norms)
-    modes = {module: module.training for module in model.modules()}
     momenta = [norm.momentum for norm in norms]
-    try:
-        model.eval()  # dropout stays off
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train()
-            norm.momentum = None  # the plain mean
-        model(first)
-        for batch in inputs:
-            model(batch)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode
+    with in_eval_mode(model):  # dropout stays off
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.train()
+                norm.momentum = None  # the plain mean
+            model(first)
+            for batch in inputs:
+                model(batch)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
     return len(norms)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from secateur.masks import Masks, apply, unwrap
+from secateur.masks import Masks, apply
+from secateur.modules import unwrap
 from secateur.vocabulary import BadTargetError
 
 __all__ = ["rewind"]

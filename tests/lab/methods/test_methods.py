@@ -236,6 +236,16 @@ def test_neurons_go_as_wholes(score: str, tmp_path: Path) -> None:
     assert (tensors["fc1.bias"][~alive] == 0).all() and (tensors["fc2.weight"][:, ~alive] == 0).all()
 
 
+def test_neurons_of_layers_that_are_no_targets_stay(tmp_path: Path) -> None:
+    model = {"model": "mlp:32-16-16", "method": "neurons", "sparsity": 0.5, "ignore": "fc1"}
+    result = runs.run(settings(**model), tmp_path / "run")
+    assert result["facts"]["units"].keys() == {"fc2.weight", "fc3.weight"}
+    masks = sc.Masks.load(tmp_path / "run" / "masks.safetensors")
+    assert "fc1.weight" not in masks and not masks["fc2.weight"].all()
+    with pytest.raises(LabError, match="no target layer of mlp:32"):
+        runs.run(settings(method="neurons", ignore="fc1"), tmp_path / "none")
+
+
 def test_a_small_dense_model_has_the_weights_that_pruning_would_leave(tmp_path: Path) -> None:
     result = runs.run(settings(method="small-dense", model="mlp:300-100", sparsity=0.8), tmp_path / "run")
     dense, small = (result["measure"][key]["targets"]["weights"] for key in ("dense", "pruned"))
@@ -268,14 +278,38 @@ def test_the_highest_sparsity_within_a_drop(tmp_path: Path) -> None:
     assert targets["weights"] - targets["kept"] == round(search["sparsity"] * 2368)
 
 
+@pytest.mark.parametrize("method", ["gradual", "lottery-ticket", "snip", "freeze", "small-dense"])
+@pytest.mark.parametrize("control", ["none", "shuffle"])
+def test_a_search_ends_where_a_run_at_the_sparsity_it_found_ends(method: str, control: str, tmp_path: Path) -> None:
+    if method in MASKLESS and control != "none":
+        pytest.skip("a control needs a mask")
+    small = {"method": method, "control": control, "epochs": 4, "prune_epochs": 2, "rounds": 2, "dropout": 0.2}
+    found = runs.run(settings(**small, max_drop=20.0), tmp_path / "found")
+    plain = runs.run(settings(**small, sparsity=found["facts"]["search"]["sparsity"]), tmp_path / "plain")
+    models = [read_tensors(tmp_path / name / "model.safetensors")[0] for name in ("found", "plain")]
+    assert models[0].keys() == models[1].keys() and all(torch.equal(models[0][n], models[1][n]) for n in models[0])
+    assert found["accuracy"]["pruned"] == plain["accuracy"]["pruned"]
+    assert found["warnings"] == plain["warnings"]
+    assert {name: fact for name, fact in found["facts"].items() if name != "search"} == plain["facts"]
+    assert found["settings"]["sparsity"] == 0.9, "the settings stay those that were asked for"
+
+
 def test_a_search_that_finds_nothing_leaves_the_dense_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = runs.run(settings(max_drop=1e-9, method="random", epochs=20, prune_epochs=0), tmp_path / "run")
     assert result["facts"]["search"]["sparsity"] < 0.1
     assert result["accuracy"]["pruned"]["validation"] >= result["accuracy"]["dense"]["validation"] - 1e-9
 
 
-def test_statistics_of_batch_norm_are_estimated_anew_if_asked(tmp_path: Path) -> None:
-    common = {"model": "resnet-20", "method": "one-shot", "epochs": 0, "prune_epochs": 0, "batch_size": 128}
+@pytest.mark.parametrize("method", ["one-shot", "three-step", "neurons"])
+def test_statistics_of_batch_norm_are_estimated_anew_if_asked(method: str, tmp_path: Path) -> None:
+    common = {
+        "model": "resnet-20",
+        "method": method,
+        "sparsity": 0.5,
+        "epochs": 0,
+        "prune_epochs": 0,
+        "batch_size": 128,
+    }
     means = []
     for recalibrate in (False, True):
         runs.run(settings(**common, recalibrate=recalibrate), tmp_path / str(recalibrate))

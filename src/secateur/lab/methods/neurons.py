@@ -23,9 +23,12 @@ IMAGES = 4096  # that activations and gradients are averaged over
 def neurons(bench: Bench) -> None:
     """Prune the least important neurons and filters of the hidden layers, in rounds, and retrain what is left."""
     settings = bench.settings
-    pairs = sc.chains(bench.model, bench.data.train.images[:2])
+    targets = bench.targets()
+    found = sc.chains(bench.model, bench.data.train.images[:2])
+    pairs = [pair for pair in found if pair.writer in targets and pair.reader in targets]
     if not pairs:
-        raise LabError(f"no layer of {settings.model} is read by one other layer alone, so no neuron can be removed")
+        kind = "target layer" if found else "layer"
+        raise LabError(f"no {kind} of {settings.model} is read by one other {kind} alone, so no neuron can be removed")
     if settings.sparsity == 1:
         raise LabError("without any neuron left nothing reaches the output; give a sparsity below 1")
     bench.asked = None  # it counts units, and removes the weights on both sides of each

@@ -9,6 +9,7 @@ from torch import Tensor
 import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.data.lookup import LabError
+from secateur.lab.settings import words
 from secateur.vocabulary import near_matches
 
 __all__ = ["choice", "lamp", "ramp", "shares"]
@@ -49,7 +50,7 @@ def shares(bench: Bench) -> dict[str, float]:
     """
     found = {}
     targets = bench.targets()
-    for part in filter(None, (word.strip() for word in bench.settings.layers.split(","))):
+    for part in words(bench.settings.layers):
         name, _, share = part.partition("=")
         target = next((each for each in (name, f"{name}.weight") if each in targets), None)
         if target is None:

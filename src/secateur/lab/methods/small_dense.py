@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-import secateur as sc
-from secateur.lab import models
 from secateur.lab.bench import Bench
 
 __all__ = ["small_dense"]
@@ -20,27 +15,21 @@ def small_dense(bench: Bench) -> None:
     width = narrowest(bench, budget)
     bench.facts["width"] = width
     bench.asked = None
-    torch.manual_seed(settings.seed)
-    bench.replace(_build(bench, width))
+    bench.replace(bench.fresh(settings.seed, width))
     bench.phase("small", settings.epochs + settings.prune_epochs, training=bench.dense_training())
 
 
 def narrowest(bench: Bench, budget: float) -> float:
     """Return the width factor whose model has the number of target weights nearest to ``budget``."""
+
+    def weights(width: float) -> int:
+        return sum(weight.numel() for weight in bench.targets(of=bench.fresh(0, width)).values())
+
     low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
-        if _weights(_build(bench, middle)) < budget:
+        if weights(middle) < budget:
             low = middle
         else:
             high = middle
-    return min((low, high), key=lambda width: abs(_weights(_build(bench, width)) - budget))
-
-
-def _weights(model: nn.Module) -> int:
-    return sum(weight.numel() for weight in sc.prunable(model).values())
-
-
-def _build(bench: Bench, width: float) -> nn.Module:
-    settings, data = bench.settings, bench.data
-    return models.build(settings.model, data.shape, data.classes, dropout=settings.dropout, width=width)
+    return min((low, high), key=lambda width: abs(weights(width) - budget))

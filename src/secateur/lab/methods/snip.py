@@ -24,6 +24,7 @@ def snip(bench: Bench) -> None:
     generator = torch.Generator().manual_seed(settings.seed)
     data = batches(bench.data.train, settings.batch_size, generator)
     sample = itertools.islice(data, -(-IMAGES // settings.batch_size))
+    torch.manual_seed(settings.seed)  # dropout is on, and a resumed run must draw the same
     bench.model.train()
     stats = sc.stats.gradients(bench.model, sample, functional.cross_entropy, bench.targets())
     way = sc.Choice(criterion=partial(sc.criteria.snip, stats=stats))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 import secateur as sc
-from secateur.lab import models
 from secateur.lab.bench import Bench
 from secateur.lab.checkpoint import snapshot
 from secateur.lab.data.lookup import LabError
@@ -30,9 +27,7 @@ def three_step(bench: Bench) -> None:
         masks, dead = sc.drop_dead(masks, pairs)
         bench.facts["dead"] = {"neurons": dead.neurons, "connections": dead.connections, "asked": asked}
         if settings.survivors == "drawn":
-            torch.manual_seed(settings.seed + 1 + n)
-            fresh = models.build(settings.model, bench.data.shape, bench.data.classes, dropout=settings.dropout)
-            bench.restore(snapshot(fresh), masks)
+            bench.restore(snapshot(bench.fresh(settings.seed + 1 + n)), masks)
         else:
             bench.impose(masks)
         bench.asked = masks.sparsity

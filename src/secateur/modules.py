@@ -1,0 +1,37 @@
+"""What every room does with a module: look through its wrappers, and evaluate it without leaving a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from torch import nn
+
+__all__ = ["in_eval_mode", "unwrap"]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the user's module inside ``torch.compile`` and (Distributed)DataParallel wrappers.
+
+    Names then stay those of the plain model's ``state_dict`` whatever it is wrapped in.
+    """
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = cast(nn.Module, model._orig_mod)
+        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = cast(nn.Module, model.module)
+        else:
+            return model
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model inside a ``with``; afterwards each of its modules is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
