@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from secateur.files import read_json
 from secateur.lab.runs import Options
 from secateur.lab.settings import Settings
 from secateur.lab.sweeps import Grid, sweep
@@ -28,18 +29,19 @@ def arguments(description: str | None, choices: Sequence[str] = ()) -> argparse.
 
 
 def run_all(sweeps: Sweeps, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Run what is missing of every sweep and return their results; started again, finished cells are not redone."""
-    wanted = {name: each for name, each in sweeps.items() if not options.only or name in options.only}
-    return {
-        name: sweep(
-            base,
-            grid,
-            options.out / name.replace(":", "-"),
-            Options(options.data_dir, dense=_dense(options, name)),
-            options.jobs,
-        )
-        for name, (base, grid) in wanted.items()
-    }
+    """Run what is missing of the sweeps wanted; return their results and those of others that are finished."""
+    found = {}
+    for name, (base, grid) in sweeps.items():
+        folder = options.out / name.replace(":", "-")
+        if not options.only or name in options.only:
+            found[name] = sweep(
+                base, grid, folder, Options(options.data_dir, dense=_dense(options, name)), options.jobs
+            )
+        elif (folder / "sweep.json").exists():
+            finished: Any = read_json(folder / "sweep.json")
+            if finished["settings"] == base.as_dict():
+                found[name] = finished
+    return found
 
 
 def _dense(options: argparse.Namespace, name: str) -> Path:

@@ -22,15 +22,15 @@ from secateur.lab.settings import Settings
 from secateur.lab.sweeps import Grid
 
 SEEDS = (0, 1, 2)
-SPARSITIES = (0.3, 0.5, 0.8, 0.9, 0.95, 0.98)
-HIGH, LOW = (0.9, 0.95, 0.98), (0.3, 0.5)
+SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
+HIGH, LOW = (0.9, 0.95, 0.98), (0.5,)
 NETS = {
     "lenet-300-100": Settings(data="mnist", epochs=10, prune_epochs=20, batch_size=128, learning_rate=0.001),
     "lenet-5": Settings(
         data="fashion-mnist",
         model="lenet-5",
         epochs=10,
-        prune_epochs=12,
+        prune_epochs=10,
         batch_size=128,
         learning_rate=0.001,
         precision="bfloat16",
@@ -46,8 +46,9 @@ METHODS = (
     "random",
     "small-dense",
 )
-# Strengths at which dense accuracy is that of the unpenalised net or a little under (validation, seed 10).
-L1, L2 = 5e-5, 2e-4
+# Strengths that leave dense LeNet-300-100 about as good as it is without: 98.07 % with this L1, 98.35 % with this L2
+# and 98.17 % with neither (10 epochs, validation accuracy of seed 10, which no table here uses).
+L1, L2 = 1e-4, 1e-3
 PENALTIES: dict[str, dict[str, Any]] = {"none": {}, "l1": {"l1": L1}, "l2": {"l2": L2}}
 RETRAINED: dict[str, dict[str, Any]] = {"l1": {"retrain_l1": L1}, "l2": {"retrain_l2": L2}, "none": {}}
 
@@ -60,12 +61,12 @@ def sweeps() -> dict[str, tuple[Settings, Grid]]:
         for control in ("scratch", "shuffle"):
             found[f"{name}:{control}"] = (
                 dataclasses.replace(base, control=control),
-                Grid(("gradual",), SPARSITIES, SEEDS),
+                Grid(("gradual",), HIGH, SEEDS),
             )
         rounds = dataclasses.replace(base, rounds=3)
         found[f"{name}:rounds"] = (
             rounds,
-            Grid(("lottery-ticket", "learning-rate-rewinding", "three-step"), (0.9, 0.98), SEEDS),
+            Grid(("lottery-ticket", "learning-rate-rewinding"), (0.9, 0.98), SEEDS),
         )
         for kind, penalty in PENALTIES.items():
             bare = dataclasses.replace(base, prune_epochs=0, **penalty)
@@ -134,13 +135,13 @@ CLAIMS = (
     Claim(
         "A large sparse net beats a small dense one of as many weights",
         "Zhu and Gupta 2017 (arXiv 1710.01878), section 4",
-        (_methods("gradual", "small-dense", (0.8, 0.9, 0.95)),),
+        (_methods("gradual", "small-dense", (0.8, 0.9, 0.95, 0.98)),),
     ),
     Claim(
         "A pruned net can beat its dense parent, trained as long",
         "Han et al. 2015 (arXiv 1506.02626), table 1; Blalock et al. 2020, section 3",
         (
-            Comparison("gradual over dense", ("", "gradual", "test"), ("", "gradual", "reference_test"), (0.3, 0.5)),
+            Comparison("gradual over dense", ("", "gradual", "test"), ("", "gradual", "reference_test"), (0.5,)),
             Comparison("gradual over dense", ("", "gradual", "test"), ("", "gradual", "reference_test"), (0.8, 0.9)),
         ),
     ),
@@ -219,11 +220,11 @@ def plot(results: Results, net: str, lines: dict[str, tuple[str, str, str]], pat
             found = values(results, net, column, sparsity)
             if found:
                 mean, spread = statistics.mean(found), statistics.stdev(found)
-                rows.append({"": label, "x": sparsity, "mean": mean, "low": mean - spread, "high": mean + spread})
+                rows.append({"line": label, "x": sparsity, "mean": mean, "low": mean - spread, "high": mean + spread})
     floor = max(min(row["mean"] for row in rows), max(row["mean"] for row in rows) - 12)
     scale = alt.Scale(domain=[floor, max(row["high"] for row in rows)], nice=False)
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", title="sparsity"), color=alt.Color(":N", title=None, sort=list(lines))
+        x=alt.X("x:Q", title="sparsity"), color=alt.Color("line:N", title=None, sort=list(lines))
     )
     line = base.mark_line(point=True, clip=True).encode(y=alt.Y("mean:Q", title="test accuracy, %", scale=scale))
     bars = base.mark_rule(clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")

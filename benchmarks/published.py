@@ -2,8 +2,9 @@
 
     python benchmarks/published.py --data-dir DATA [--only lenet-300-100 lenet-5 tutorial-convnet resnet-56]
 
-Hours on two cores (ResNet-56 by far the most); resumable, a finished cell is not run again. Settings were chosen on
-validation accuracy of seeds that no table uses; the test set is looked at once in each cell, at its end. Writes
+Hours on two cores (ResNet-56 by far the most); resumable, a finished cell is not run again. The settings of the LeNets
+were chosen on validation accuracy of a seed that no table uses (``docs/design/trials.md``), those of the others were
+not tuned at all; the test set is looked at once in each cell, at its end. Writes
 ``benchmarks/results/published.md`` and one plot for each net.
 """
 
