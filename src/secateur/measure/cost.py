@@ -7,7 +7,7 @@ import gzip
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +51,20 @@ def size_in_bytes(model: nn.Module) -> Bytes:
         >>> size_in_bytes(nn.Linear(100, 10, bias=False)).dense > 4000
         True
     """
+    # The extra state of a module may be any object.
+    return bytes_of({name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)})
+
+
+def bytes_of(named: Mapping[str, Tensor]) -> Bytes:
+    """Return the size of named tensors as a safetensors file, those that share their values once, plain and gzipped.
+
+    Example:
+        >>> bytes_of({"w": torch.zeros(1000)}).dense > 4000
+        True
+    """
     seen: set[tuple[int, int]] = set()
     tensors = {}
-    for name, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor):  # the extra state of a module may be any object
-            continue
+    for name, tensor in named.items():
         key = (tensor.data_ptr(), tensor.numel())
         if tensor.numel() and key in seen:
             continue

@@ -1,0 +1,135 @@
+"""Masks beside Keras variables: held by constraints, saved with the model, known to JAX's compiled train step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import torch
+
+# A saveable that is neither a layer nor a weight has no public base class.
+from keras.src.saving.keras_saveable import KerasSaveable
+from torch import Tensor
+
+from secateur.integrations.keras.targets import Variable, find, read
+
+__all__ = ["Mask", "Zeros", "attach", "detach", "masks_in", "show_to", "withdraw_from", "write"]
+
+PREFIX = "pruning_mask_"
+
+
+class Mask(KerasSaveable):  # type: ignore[misc]
+    """The mask of one variable, an attribute of its layer: saved with it, though no weight of it.
+
+    A file saved while pruning is under way loads as the plain model it is, masks left out; loaded into a model that
+    is being pruned, it brings them back.
+    """
+
+    def __init__(self, target: Variable) -> None:
+        # Always a variable: a compiled step would take a constant for what it was when it was compiled.
+        self.values = keras.Variable(
+            keras.ops.ones(target.variable.shape, dtype="bool"), dtype="bool", trainable=False, name="pruning_mask"
+        )
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the mask, one byte a weight."""
+        store["0"] = keras.ops.convert_to_numpy(self.values.value)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read the mask; a file without masks leaves it as it is."""
+        if "0" in store:
+            self.values.assign(store["0"])
+
+    def _obj_type(self) -> str:
+        return "Loss"  # of the kinds that Keras knows how to walk, the one with nothing inside it
+
+
+class Zeros:
+    """A variable's constraint: what the mask removes is zero, after any constraint that was there before."""
+
+    def __init__(self, mask: Mask, before: Any) -> None:
+        self.mask, self.before = mask, before
+
+    def __call__(self, value: Any) -> Any:
+        """Return the constrained value."""
+        if self.before is not None:
+            value = self.before(value)
+        value = keras.ops.convert_to_tensor(value)
+        return keras.ops.where(self.mask.values.value, value, keras.ops.zeros_like(value))
+
+
+def attach(target: Variable) -> Mask:
+    """Give a variable a mask that keeps everything; return the mask it has if it has one."""
+    name = PREFIX + target.key
+    mask = getattr(target.layer, name, None)
+    if mask is None:
+        mask = Mask(target)
+        setattr(target.layer, name, mask)
+        target.variable.constraint = Zeros(mask, target.variable.constraint)
+    return mask
+
+
+def detach(target: Variable) -> None:
+    """Take the mask of a variable away, and put back the constraint it had."""
+    if isinstance(target.variable.constraint, Zeros):
+        target.variable.constraint = target.variable.constraint.before
+    if hasattr(target.layer, PREFIX + target.key):
+        delattr(target.layer, PREFIX + target.key)
+
+
+def masks_in(model: Any) -> dict[str, tuple[Variable, Mask]]:
+    """Return every variable of a model that has a mask, with it, by path."""
+    found = ((each, getattr(each.layer, PREFIX + each.key, None)) for each in find(model))
+    return {each.name: (each, mask) for each, mask in found if mask is not None}
+
+
+@torch.no_grad()
+def write(target: Variable, mask: Mask, kept: Tensor) -> None:
+    """Set a mask, and to zero what it removes. ``kept`` is shaped as the variable."""
+    mask.values.assign(_native(kept))
+    value = read(target.variable)
+    target.variable.assign(_native(value.masked_fill(~kept.to(value.device), 0.0)))
+
+
+def _native(tensor: Tensor) -> Any:
+    if keras.backend.backend() == "torch":
+        return tensor
+    return keras.ops.convert_to_tensor((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+
+
+def show_to(optimizer: Any, masks: Sequence[Mask]) -> None:
+    """Let JAX's compiled train step see masks change: it knows variables of its optimizer, and no constraint's.
+
+    They are left out of what the optimizer saves, so that files fit an optimizer without them.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    withdraw_from(optimizer)
+    for mask in masks:
+        optimizer._variables.append(mask.values)
+    own = len(optimizer.variables) - len(masks)  # of optimizers that hold others, those of these come last
+    shown = {id(mask.values) for mask in masks}
+
+    def variables() -> list[Any]:
+        return [each for each in optimizer.variables if id(each) not in shown]
+
+    def save_own_variables(store: Any) -> None:
+        for index, variable in enumerate(variables()):
+            store[str(index)] = variable.numpy()
+
+    def load_own_variables(store: Any) -> None:
+        if len(store.keys()) == own:
+            for index, variable in enumerate(variables()):
+                variable.assign(store[str(index)])
+
+    optimizer.save_own_variables, optimizer.load_own_variables = save_own_variables, load_own_variables
+
+
+def withdraw_from(optimizer: Any) -> None:
+    """Undo :func:`show_to`."""
+    if keras.backend.backend() != "jax":
+        return
+    optimizer.__dict__.pop("save_own_variables", None)
+    optimizer.__dict__.pop("load_own_variables", None)
+    optimizer._variables[:] = [each for each in optimizer._variables if each.name != "pruning_mask"]

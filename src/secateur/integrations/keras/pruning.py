@@ -1,0 +1,289 @@
+"""tfmot's interface: mark what to prune, train with a callback, strip."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from secateur.choose.criteria.magnitude import magnitude
+from secateur.choose.granularity import Block, Element, Granularity
+from secateur.choose.scope import Allocation, Global, PerTensor, Scope, Window
+from secateur.choose.selection import Choice, Criterion
+from secateur.integrations.keras.masking import Mask, attach, detach, masks_in, withdraw_from, write
+from secateur.integrations.keras.schedules import ConstantSparsity
+from secateur.integrations.keras.targets import Pattern, Variable, find, prunable, read, sublayers
+from secateur.masks import Masks
+from secateur.train.schedules import Schedule
+from secateur.vocabulary import BadTargetError, NamedTensors, NothingPrunedWarning, SelectionError, near_matches
+
+__all__ = ["Group", "Plan", "apply_masks", "groups", "masks_of", "prune", "prune_low_magnitude", "strip_pruning"]
+
+PLAN = "secateur_plan"
+Pooling = Literal["AVG", "MAX"]
+
+
+@dataclass(eq=False)
+class Plan:
+    """What :func:`prune_low_magnitude` was asked for, noted on the layer or model it was given."""
+
+    schedule: Schedule
+    choice: Choice
+    include: Sequence[Pattern] | None = None
+    ignore: Sequence[Pattern] = ()
+
+
+@dataclass
+class Group:
+    """The variables of one plan, which are ranked together."""
+
+    plan: Plan
+    members: dict[str, tuple[Variable, Mask]] = field(default_factory=dict)
+
+    def redraw(self, sparsity: float) -> Masks:
+        """Prune to ``sparsity`` inside what is kept."""
+        weights = NamedTensors({name: target.value() for name, (target, _) in self.members.items()})
+        drawn = self.plan.choice(weights, None if _fixed(self.plan.choice) else sparsity, self.masks())
+        for name, (target, mask) in self.members.items():
+            write(target, mask, target.from_core(drawn[name]))
+        return drawn
+
+    def hold(self) -> None:
+        """Set to zero what the masks remove."""
+        for target, mask in self.members.values():
+            write(target, mask, read(mask.values).bool())
+
+    def masks(self) -> Masks:
+        """Return the masks as the core sees them, outputs first."""
+        return Masks({name: target.to_core(read(mask.values)).bool() for name, (target, mask) in self.members.items()})
+
+    def is_whole(self) -> bool:
+        """Return whether nothing was pruned yet."""
+        return self.masks().count().removed == 0
+
+
+def prune_low_magnitude(  # noqa: PLR0913 - tfmot's arguments, and ours by name
+    to_prune: Any,
+    pruning_schedule: Schedule | None = None,
+    block_size: tuple[int, int] = (1, 1),
+    block_pooling_type: Pooling = "AVG",
+    sparsity_m_by_n: tuple[int, int] | None = None,
+    *,
+    scope: Literal["layer", "global"] | Scope = "layer",
+    criterion: Criterion = magnitude,
+    granularity: Granularity | None = None,
+    allocation: Allocation | None = None,
+    include: Sequence[Pattern] | None = None,
+    ignore: Sequence[Pattern] = (),
+) -> Any:
+    """Mark a model or a layer to be pruned while it trains; train it with :class:`UpdatePruningStep`.
+
+    The model given is the model returned: same class, same layers, same weights. Layers without anything to prune are
+    passed over. The interface is that of tfmot's ``prune_low_magnitude``; what follows the star is ours.
+
+    Args:
+        to_prune: a ``keras.Model`` of any kind (Sequential, functional, subclassed) or a ``keras.Layer``, built or not.
+        pruning_schedule: any schedule of the core; half of the weights at once if None.
+        block_size: weights removed together, as rows by columns of a kernel of shape (in, out).
+        block_pooling_type: "AVG" or "MAX" of the scores in a block.
+        sparsity_m_by_n: remove the m least of every n weights along the inputs; the schedule says only when.
+        scope: "layer" gives each the same sparsity, "global" ranks all weights together; or a scope of the core.
+        criterion: from weights to scores; any of the core that needs no data.
+        granularity: one of the core's, in place of ``block_size``.
+        allocation: one of the core's, such as ``secateur.erk``.
+        include: names or globs of layers and variables, or layer classes; everything that can be pruned if None.
+        ignore: the same, for what to leave out.
+
+    Returns:
+        ``to_prune``.
+
+    Raises:
+        SelectionError: block, pooling and pattern do not go together.
+        BadTargetError: a built model has nothing to prune.
+
+    Example:
+        >>> import keras
+        >>> from secateur.integrations import keras as sk
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> model = sk.prune_low_magnitude(model, sk.ConstantSparsity(0.75, begin_step=0))
+        >>> model.compile("sgd", "mse")
+        >>> x = keras.random.normal((16, 8))
+        >>> _ = model.fit(x, x[:, :4], verbose=0, callbacks=[sk.UpdatePruningStep()])
+        >>> model = sk.strip_pruning(model)
+        >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
+        8
+    """
+    schedule = ConstantSparsity(0.5, 0) if pruning_schedule is None else pruning_schedule
+    choice = Choice(
+        criterion,
+        granularity or _granularity(block_size, block_pooling_type),
+        _scope(scope, sparsity_m_by_n),
+        allocation,
+    )
+    setattr(to_prune, PLAN, Plan(schedule, choice, include, ignore))
+    if to_prune.built:
+        groups(to_prune)  # so that masks in a file have where to go
+    return to_prune
+
+
+def groups(model: Any) -> list[Group]:
+    """Return what is to be pruned in a model, plan by plan, every variable with a mask of its own.
+
+    Raises:
+        BadTargetError: nothing was marked, or what was marked has nothing to prune.
+    """
+    found: dict[int, Group] = {}
+    for plan, target in _planned(model, None, set()):
+        group = found.setdefault(id(plan), Group(plan))
+        name = target.name if target.name not in group.members else f"{target.name}:{len(group.members)}"
+        group.members[name] = (target, attach(target))
+    if not found:
+        prunable(model)  # says what there is, if that is nothing
+        raise BadTargetError(f"{model.name} is not marked: call prune_low_magnitude on it, or on layers of it, first")
+    return list(found.values())
+
+
+def _planned(layer: Any, plan: Plan | None, seen: set[int]) -> Iterator[tuple[Plan, Variable]]:
+    """Walk the layers; a plan on a layer counts for all inside it that have none of their own."""
+    plan = getattr(layer, PLAN, None) or plan
+    inside = sublayers(layer)
+    for each in inside:
+        yield from _planned(each, plan, seen)
+    if plan is None:
+        return
+    admitted = {id(each.variable) for each in find(layer, None, plan.ignore)}
+    if plan.include is not None:
+        admitted &= {id(v.variable) for pattern in plan.include for v in _found(layer, pattern)}
+    for target in find(layer):
+        if id(target.variable) in admitted - seen and target.layer is layer:
+            seen.add(id(target.variable))
+            yield plan, target
+
+
+def _found(layer: Any, pattern: Pattern) -> list[Variable]:
+    try:
+        return find(layer, [pattern])
+    except BadTargetError:
+        return []
+
+
+def prune(
+    model: Any,
+    sparsity: float | None = None,
+    *,
+    choice: Choice = Choice(),  # noqa: B008 - a frozen value
+    include: Sequence[Pattern] | None = None,
+    ignore: Sequence[Pattern] = (),
+) -> Masks:
+    """Prune a built model at once and hold the zeros in any training that follows, until :func:`strip_pruning`.
+
+    Args:
+        model: a ``keras.Model``.
+        sparsity: share of the weights to remove, in [0, 1]; inside what is pruned already.
+        choice: criterion, granularity, scope and allocation of the core.
+        include: names or globs of layers and variables, or layer classes; everything that can be pruned if None.
+        ignore: the same, for what to leave out.
+
+    Returns:
+        The masks, outputs first.
+
+    Raises:
+        BadTargetError: there is nothing to prune.
+        SelectionError: sparsity and choice do not go together.
+    """
+    targets = find(model, include, ignore)
+    if not targets:
+        prunable(model, include, ignore)
+    group = Group(Plan(ConstantSparsity(0.0, 0), choice), {each.name: (each, attach(each)) for each in targets})
+    return group.redraw(sparsity)  # type: ignore[arg-type]
+
+
+def masks_of(model: Any) -> Masks:
+    """Return the masks of a model, each shaped as its variable; empty where nothing is being pruned."""
+    return Masks({name: read(mask.values).bool().cpu() for name, (_, mask) in masks_in(model).items()})
+
+
+def apply_masks(model: Any, masks: Mapping[str, Tensor]) -> None:
+    """Zero what masks remove, and hold it in any training that follows, until :func:`strip_pruning`.
+
+    Args:
+        model: a built ``keras.Model``.
+        masks: as :func:`masks_of` gives them: bool tensors by path, shaped as the variables.
+
+    Raises:
+        BadTargetError: a name is no prunable variable of the model, or shapes differ.
+    """
+    known = {each.name: each for each in find(model)}
+    for name, mask in masks.items():
+        if name not in known:
+            raise BadTargetError(f"{model.name} has no prunable variable {name!r}; {near_matches(name, known)}")
+        if tuple(mask.shape) != tuple(known[name].variable.shape):
+            raise BadTargetError(
+                f"the mask of {name!r} has shape {list(mask.shape)}, the variable {list(known[name].variable.shape)}"
+            )
+    for name, mask in masks.items():
+        write(known[name], attach(known[name]), torch.as_tensor(mask))
+
+
+def strip_pruning(model: Any) -> Any:
+    """End pruning: zeros stay, masks and constraints go; what is saved from now on is a plain Keras model.
+
+    Warns (:class:`secateur.vocabulary.NothingPrunedWarning`) when nothing had been pruned.
+
+    Args:
+        model: what :func:`prune_low_magnitude` returned, or any model with such a layer in it.
+
+    Returns:
+        The same model.
+    """
+    held = masks_in(model)
+    removed = 0
+    for target, mask in held.values():
+        kept = read(mask.values).bool()
+        removed += int((~kept).sum())
+        write(target, mask, kept)  # again: an average of weights over time may have been put in their place
+        detach(target)
+    if not removed:
+        warnings.warn(
+            f"nothing of {model.name} was pruned: was it trained with UpdatePruningStep among its callbacks?",
+            NothingPrunedWarning,
+            stacklevel=2,
+        )
+    for layer in model._flatten_layers(include_self=True):
+        if hasattr(layer, PLAN):
+            delattr(layer, PLAN)
+    if getattr(model, "optimizer", None) is not None:
+        withdraw_from(model.optimizer)
+    return model
+
+
+def _granularity(block_size: tuple[int, int], pooling: str) -> Granularity:
+    if block_size == (1, 1):
+        return Element()
+    reduce: dict[str, Callable[[], Granularity]] = {
+        "AVG": lambda: Block(block_size[1], block_size[0], "mean"),
+        "MAX": lambda: Block(block_size[1], block_size[0], "max"),
+    }
+    if pooling not in reduce:
+        raise SelectionError(f"block_pooling_type is 'AVG' or 'MAX', not {pooling!r}")
+    return reduce[pooling]()
+
+
+def _scope(scope: str | Scope, m_by_n: tuple[int, int] | None) -> Scope:
+    if m_by_n is not None:
+        removed, of = m_by_n
+        return Window(of - removed, of)
+    if isinstance(scope, str):
+        if scope not in ("layer", "global"):
+            raise SelectionError(f"scope is 'layer', 'global' or a scope of the core, not {scope!r}")
+        return PerTensor() if scope == "layer" else Global()
+    return scope
+
+
+def _fixed(choice: Choice) -> bool:
+    """Return whether the scope itself says how much goes."""
+    return isinstance(choice.scope, Window)
