@@ -16,4 +16,6 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Doctests of an adapter need its framework.
-collect_ignore_glob = [f"src/secateur/integrations/{name}*" for name in ("keras",) if find_spec(name) is None]
+collect_ignore_glob = [
+    f"src/secateur/integrations/{name}*" for name in ("keras", "lightning", "transformers") if find_spec(name) is None
+]

@@ -48,7 +48,7 @@ def convnet(shape: tuple[int, ...], classes: int) -> keras.Model:
 def compile_(model: keras.Model) -> None:
     """Compile for classification with logits."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"])
+    model.compile(optimizer=keras.optimizers.Adam(0.002), loss=loss, metrics=["accuracy"])
 
 
 def main() -> dict[str, float]:

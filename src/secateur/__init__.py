@@ -11,7 +11,7 @@ from secateur.choose.granularity import Block, Column, Element, Row
 from secateur.choose.oneshot import prune
 from secateur.choose.scope import Global, PerRow, PerTensor, Window, erk, scaled, uniform
 from secateur.choose.selection import Choice, select
-from secateur.choose.targets import prunable
+from secateur.choose.targets import prunable, register
 from secateur.masks import Masks, apply
 from secateur.measure import Report, Sensitivity, Timing, latencies, measure, sensitivity
 from secateur.train.distill import distillation
@@ -87,6 +87,7 @@ __all__ = [
     "prunable",
     "prune",
     "recalibrate",
+    "register",
     "rewind",
     "scaled",
     "select",

@@ -1,4 +1,4 @@
-"""What every room does with a module: look through its wrappers, and evaluate it without leaving a trace."""
+"""What every room does with a module: look through wrappers, and evaluate it without leaving a trace."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import cast
 
 from torch import nn
+from torch.optim import Optimizer
 
-__all__ = ["in_eval_mode", "unwrap"]
+__all__ = ["in_eval_mode", "innermost", "unwrap"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -23,6 +24,13 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = cast(nn.Module, model.module)
         else:
             return model
+
+
+def innermost(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer that steps, inside wrappers such as accelerate's: hooks on those would never be called."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = inner
+    return optimizer
 
 
 @contextmanager

@@ -84,16 +84,18 @@ class Layout:
     """Which axes of a weight count outputs and inputs.
 
     Linear and convolution weights are ``(out, in / groups, ...)``; transposed convolutions are
-    ``(in, out / groups, ...)``, so their ``out_axis`` is 1.
+    ``(in, out / groups, ...)``, so their ``out_axis`` is 1. A stacked weight holds one matrix for each of its
+    ``groups`` along an axis of its own ahead of the two, as fused experts do: ``(groups, out, in)``.
 
     Example:
         >>> Layout()
-        Layout(out_axis=0, in_axis=1, groups=1)
+        Layout(out_axis=0, in_axis=1, groups=1, stacked=False)
     """
 
     out_axis: int = 0
     in_axis: int = 1
     groups: int = 1
+    stacked: bool = False
 
 
 @dataclass(frozen=True)

@@ -170,3 +170,22 @@ def test_bad_sizes_and_reductions_are_refused() -> None:
         sc.select({"w": signs}, 0.5, granularity=sc.Row("sum"))
     with pytest.raises(SelectionError, match="all targets are vectors"):
         sc.select({"bias": torch.ones(3)}, 0.5, granularity=sc.Column())
+
+
+@pytest.mark.parametrize("layout", [Layout(groups=3, stacked=True), Layout(1, 0, 3, True)])
+def test_stacked_matrices_are_seen_one_by_one(layout: Layout) -> None:
+    stack = torch.arange(3 * 4 * 5, dtype=torch.float32).view(3, 4, 5)
+    seen = canonical(stack, layout)
+    outs = 4 if layout.out_axis == 0 else 5
+    assert seen.shape == (3 * outs, 20 // outs, 1)
+    assert torch.equal(restore(seen, stack.shape, layout), stack)
+    matrix = stack[1] if layout.out_axis == 0 else stack[1].T
+    assert torch.equal(seen[outs : 2 * outs, :, 0], matrix)
+    for way in (sc.Row(), sc.Column(), sc.Block(2, 2)):
+        assert torch.equal(way.join(way.split(stack, layout), stack.shape, layout), stack)
+    # A column is an input of one matrix, and holds what all its outputs read there.
+    assert torch.equal(sc.Column().split(stack, layout)[0], matrix_column(stack, layout))
+
+
+def matrix_column(stack: torch.Tensor, layout: Layout) -> torch.Tensor:
+    return stack[0, :, 0] if layout.out_axis == 0 else stack[0, 0, :]

@@ -115,3 +115,23 @@ def test_ignoring_everything_is_refused() -> None:
         sc.prunable(nn.Sequential(nn.Linear(2, 2)), ignore=["*"])
     with pytest.raises(BadTargetError, match="LSTM"):
         sc.prunable(nn.Linear(2, 2), include=[nn.LSTM])
+
+
+def test_registered_kinds_are_targets_with_their_layout_and_multiply_adds() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix = nn.Parameter(torch.randn(3, 2))
+            self.scale = nn.Parameter(torch.ones(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.matrix * self.scale
+
+    net = nn.Sequential(nn.Linear(4, 3), Turned())
+    assert list(sc.prunable(net)) == ["0.weight"]
+    sc.register(Turned, {"matrix": sc.vocabulary.Layout(out_axis=1, in_axis=0)})
+    targets = sc.prunable(net)
+    assert list(targets) == ["0.weight", "1.matrix"] and targets.layout("1.matrix").out_axis == 1
+    masks = sc.Choice(granularity=sc.Row(), scope=sc.PerTensor())(targets, 0.5)
+    assert masks["1.matrix"].any(0).sum() == 1 and masks["1.matrix"].all(0).sum() == 1
+    assert sc.measure(net, torch.zeros(5, 4), timing=None).layers[1].macs == 6

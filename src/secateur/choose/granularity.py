@@ -153,6 +153,9 @@ def canonical(x: Tensor, layout: Layout) -> Tensor:
     """
     if x.ndim < 2:
         return x.reshape(-1, 1, 1)
+    if layout.stacked:
+        outs_first = x if layout.out_axis == 0 else x.transpose(1, 2)
+        return outs_first.flatten(0, 1).unsqueeze(-1)
     kernel = math.prod(x.shape[2:])  # not -1, which is ambiguous where a tensor is empty
     if layout.out_axis == 0:
         return x.reshape(x.shape[0], x.shape[1], kernel)
@@ -163,6 +166,10 @@ def canonical(x: Tensor, layout: Layout) -> Tensor:
 
 def restore(x_OIK: Tensor, shape: torch.Size, layout: Layout) -> Tensor:
     """Undo :func:`canonical`."""
+    if layout.stacked:
+        if layout.out_axis == 0:
+            return x_OIK.reshape(shape)
+        return x_OIK.reshape(shape[0], shape[2], shape[1]).transpose(1, 2)
     if len(shape) < 2 or layout.out_axis == 0:
         return x_OIK.reshape(shape)
     x_GOIK = x_OIK.reshape(layout.groups, x_OIK.shape[0] // layout.groups, *x_OIK.shape[1:])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TypeAlias
 
 from torch import nn
@@ -16,11 +17,51 @@ from torch.nn.parameter import is_lazy
 from secateur.modules import unwrap
 from secateur.vocabulary import BadTargetError, Layout, NothingPrunedWarning, Target, Weights, near_matches
 
-__all__ = ["bias_of", "prunable"]
+__all__ = ["bias_of", "matrix_of", "prunable", "register"]
 
 Pattern: TypeAlias = str | type[nn.Module]
 
+LayoutOf: TypeAlias = Callable[[nn.Parameter], Layout]
+
 _WITH_WEIGHT = (nn.Linear, nn.Bilinear, _ConvNd)
+_REGISTERED: dict[type[nn.Module], dict[str, LayoutOf]] = {}
+
+
+def register(kind: type[nn.Module], layouts: Mapping[str, Layout | LayoutOf]) -> None:
+    """Make the weights of a kind of module prunable from now on.
+
+    Args:
+        kind: a module class; subclasses are not meant.
+        layouts: for each parameter, by its name in the module, how its axes count, or a function of the parameter
+            that says so.
+
+    Example:
+        >>> import torch
+        >>> class Scale(nn.Module):
+        ...     def __init__(self) -> None:
+        ...         super().__init__()
+        ...         self.matrix = nn.Parameter(torch.ones(3, 2))
+        >>> register(Scale, {"matrix": Layout(out_axis=1, in_axis=0)})
+        >>> list(prunable(nn.Sequential(Scale())))
+        ['0.matrix']
+    """
+    _REGISTERED[kind] = {
+        name: layout if callable(layout) else partial(_always, layout) for name, layout in layouts.items()
+    }
+
+
+def _always(layout: Layout, _parameter: nn.Parameter) -> Layout:
+    return layout
+
+
+def matrix_of(module: nn.Module) -> tuple[nn.Parameter, int] | None:
+    """Return the weight of a registered module that has one matrix, and how many outputs it has."""
+    known = _REGISTERED.get(type(module), {})
+    matrices = [(p, known[key](p)) for key, p in module.named_parameters(recurse=False) if key in known]
+    if len(matrices) != 1 or matrices[0][0].ndim != 2:
+        return None
+    parameter, layout = matrices[0]
+    return parameter, parameter.shape[layout.out_axis]
 
 
 def prunable(
@@ -32,8 +73,8 @@ def prunable(
     """Return the tensors of ``model`` that may be pruned, by ``state_dict`` name, in model order.
 
     These are the weights of Linear, Bilinear, Conv1d/2d/3d and ConvTranspose1d/2d/3d, the projections of
-    MultiheadAttention, and the input and hidden weights of RNN, LSTM and GRU (cells too). A parameter that is
-    tied or reused appears once, under the first of its names.
+    MultiheadAttention, the input and hidden weights of RNN, LSTM and GRU (cells too), and what was registered
+    (:func:`secateur.register`). A parameter that is tied or reused appears once, under the first of its names.
 
     Args:
         model: any module; wrappers of ``torch.compile`` and DDP are looked through.
@@ -78,7 +119,7 @@ def prunable(
             f"{[place.name for place in places][:20]} in "
             f"modules of kind {kinds}; name what you want in include="
         )
-    targets = {n: Target(_layout(p.module), weakref.ref(p.parameter)) for n, p in found.items()}
+    targets = {n: Target(_layout(p), weakref.ref(p.parameter)) for n, p in found.items()}
     return Weights({name: place.parameter for name, place in found.items()}, targets)
 
 
@@ -127,7 +168,7 @@ def _kind_is_known(module: nn.Module, key: str) -> bool:
         return key in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return key.startswith(("weight_ih", "weight_hh", "weight_hr"))
-    return isinstance(module, _WITH_WEIGHT) and key == "weight"
+    return (isinstance(module, _WITH_WEIGHT) and key == "weight") or key in _REGISTERED.get(type(module), {})
 
 
 def _admitted(place: _Place, include: Sequence[Pattern] | None, biases: bool) -> bool:
@@ -147,7 +188,10 @@ def _admitted(place: _Place, include: Sequence[Pattern] | None, biases: bool) ->
     return place.parameter.ndim >= 2 and (embedding or by_type)
 
 
-def _layout(module: nn.Module) -> Layout:
+def _layout(place: _Place) -> Layout:
+    module, registered = place.module, _REGISTERED.get(type(place.module), {})
+    if place.key in registered:
+        return registered[place.key](place.parameter)
     if isinstance(module, _ConvTransposeNd):
         return Layout(out_axis=1, in_axis=0, groups=module.groups)
     if isinstance(module, _ConvNd):

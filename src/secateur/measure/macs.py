@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from secateur.choose.targets import matrix_of
+
 __all__ = ["count_macs", "has_rule"]
 
 _COUNTED = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
@@ -22,15 +24,16 @@ def has_rule(module: nn.Module) -> bool:
         >>> has_rule(nn.Linear(1, 1)), has_rule(nn.Embedding(1, 1)), has_rule(nn.LayerNorm(1))
         (True, True, False)
     """
-    return isinstance(module, (*_COUNTED, nn.Embedding, nn.EmbeddingBag))
+    return isinstance(module, (*_COUNTED, nn.Embedding, nn.EmbeddingBag)) or matrix_of(module) is not None
 
 
 def count_macs(model: nn.Module, example: tuple[Any, ...]) -> dict[int, int]:
     """Return the multiply-adds each parameter takes part in during one call, by ``id`` of the parameter.
 
-    Counted are Linear, Bilinear, convolutions, transposed convolutions, recurrent layers, and the projections of
-    MultiheadAttention (its products of queries, keys and values have no weights and are left out). A module called
-    twice counts twice. The model should be in eval mode: MultiheadAttention is then told to call its usual path.
+    Counted are Linear, Bilinear, convolutions, transposed convolutions, recurrent layers, registered modules with one
+    matrix, and the projections of MultiheadAttention (its products of queries, keys and values have no weights and
+    are left out). A module called twice counts twice. The model should be in eval mode: MultiheadAttention is then
+    told to call its usual path.
 
     Example:
         >>> layer = nn.Linear(3, 2)
@@ -68,10 +71,13 @@ def _hooked(model: nn.Module, counts: dict[int, int]) -> Iterator[None]:
             batch = _steps(_input(args, kwargs))
             add(module.weight_ih, batch * module.weight_ih.numel())
             add(module.weight_hh, batch * module.weight_hh.numel())
+        elif matrix := matrix_of(module):
+            add(matrix[0], output.numel() // max(1, matrix[1]) * matrix[0].numel())
         elif isinstance(module, nn.MultiheadAttention):
             _attention(module, [*args, *(kwargs[k] for k in ("query", "key", "value") if k in kwargs)], add)
 
-    handles = [m.register_forward_hook(hook, with_kwargs=True) for m in model.modules() if isinstance(m, _COUNTED)]
+    counted = [m for m in model.modules() if isinstance(m, _COUNTED) or matrix_of(m)]
+    handles = [module.register_forward_hook(hook, with_kwargs=True) for module in counted]
     try:
         yield
     finally:

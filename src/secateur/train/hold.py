@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur.masks import Masks, bind
+from secateur.modules import innermost
 from secateur.vocabulary import BadTargetError
 
 __all__ = ["Hold", "hold"]
@@ -73,7 +74,7 @@ def hold(optimizer: Optimizer, masks: Mapping[str, Tensor], model: nn.Module | N
             f"{type(optimizer).__module__}.{type(optimizer).__name__} is not a torch.optim.Optimizer, so its state "
             "cannot be held at zero; wrap it in a subclass of torch.optim.Optimizer"
         )
-    return Hold(optimizer, masks if model is None else bind(model, masks))
+    return Hold(innermost(optimizer), masks if model is None else bind(model, masks))
 
 
 class Hold:
