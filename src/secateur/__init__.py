@@ -16,7 +16,7 @@ from secateur.masks import Masks, apply
 from secateur.measure import Report, Sensitivity, Timing, latencies, measure, sensitivity
 from secateur.train.distill import distillation
 from secateur.train.dropout import Dropouts
-from secateur.train.freeze import Freeze, freeze
+from secateur.train.freeze import Freeze, freeze, pruned_layers
 from secateur.train.hold import Hold, hold
 from secateur.train.pruner import Pruner
 from secateur.train.recalibrate import recalibrate
@@ -86,6 +86,7 @@ __all__ = [
     "penalty",
     "prunable",
     "prune",
+    "pruned_layers",
     "recalibrate",
     "register",
     "rewind",

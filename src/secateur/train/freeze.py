@@ -7,10 +7,11 @@ from types import TracebackType
 
 from torch import nn
 
+from secateur.masks import Masks
 from secateur.modules import unwrap
 from secateur.vocabulary import BadTargetError, near_matches
 
-__all__ = ["Freeze", "freeze"]
+__all__ = ["Freeze", "freeze", "pruned_layers"]
 
 
 class Freeze:
@@ -35,6 +36,29 @@ class Freeze:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def pruned_layers(masks: Masks, above: float | None = None) -> tuple[str, ...]:
+    """Return the weights whose layers took the pruning: a larger share of zeros than ``above``.
+
+    By default that is the share of the whole model: the layers above it gave more than their part, and what is left of
+    them is what the ranking trusts; the layers below it have the capacity to adapt. If all layers lie above the limit
+    none is returned, as nothing would be left to train.
+
+    Args:
+        masks: biases among them are passed over.
+        above: share of zeros, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> masks = Masks({"a": torch.tensor([[True, False]]), "b": torch.tensor([[True, True]])})
+        >>> pruned_layers(masks)
+        ('a',)
+    """
+    limit = masks.sparsity if above is None else above
+    weights = [name for name in masks if masks[name].ndim > 1]
+    over = tuple(name for name in weights if masks.count(name).sparsity > limit)
+    return over if len(over) < len(weights) else ()
 
 
 def freeze(model: nn.Module, names: Iterable[str]) -> Freeze:

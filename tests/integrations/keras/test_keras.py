@@ -462,3 +462,11 @@ def test_a_frozen_layer_is_pruned_and_stays_so() -> None:
     model.compile("adam", LOSS)
     fit(model, 1)
     assert zeros(model.layers[0].kernel) == 81
+
+
+def test_biases_are_targets_if_asked() -> None:
+    model = sequential()
+    assert sk.prune(model, 0.5, choice=sc.Choice(scope=sc.PerTensor()), biases=True).count().total == 162 + 6 + 270 + 5
+    assert [int(np.sum(keras.ops.convert_to_numpy(mask))) for mask in sk.masks_of(model).values()] == [81, 3, 135, 3]
+    sk.strip_pruning(model)
+    assert sk.masks_of(model) == sc.Masks({}) and all(v.constraint is None for v in model.weights)

@@ -80,7 +80,7 @@ def detach(target: Variable) -> None:
 
 def masks_in(model: Any) -> dict[str, tuple[Variable, Mask]]:
     """Return every variable of a model that has a mask, with it, by path."""
-    found = ((each, getattr(each.layer, PREFIX + each.key, None)) for each in find(model))
+    found = ((each, getattr(each.layer, PREFIX + each.key, None)) for each in find(model, biases=True))
     return {each.name: (each, mask) for each, mask in found if mask is not None}
 
 

@@ -178,6 +178,7 @@ def prune(
     choice: Choice = Choice(),  # noqa: B008 - a frozen value
     include: Sequence[Pattern] | None = None,
     ignore: Sequence[Pattern] = (),
+    biases: bool = False,
 ) -> Masks:
     """Prune a built model at once and hold the zeros in any training that follows, until :func:`strip_pruning`.
 
@@ -187,6 +188,7 @@ def prune(
         choice: criterion, granularity, scope and allocation of the core.
         include: names or globs of layers and variables, or layer classes; everything that can be pruned if None.
         ignore: the same, for what to leave out.
+        biases: also the biases of those layers.
 
     Returns:
         The masks, outputs first.
@@ -195,7 +197,7 @@ def prune(
         BadTargetError: there is nothing to prune.
         SelectionError: sparsity and choice do not go together.
     """
-    targets = find(model, include, ignore)
+    targets = find(model, include, ignore, biases)
     if not targets:
         prunable(model, include, ignore)
     group = Group(Plan(ConstantSparsity(0.0, 0), choice), {each.name: (each, attach(each)) for each in targets})
@@ -217,7 +219,7 @@ def apply_masks(model: Any, masks: Mapping[str, Tensor]) -> None:
     Raises:
         BadTargetError: a name is no prunable variable of the model, or shapes differ.
     """
-    known = {each.name: each for each in find(model)}
+    known = {each.name: each for each in find(model, biases=True)}
     for name, mask in masks.items():
         if name not in known:
             raise BadTargetError(f"{model.name} has no prunable variable {name!r}; {near_matches(name, known)}")

@@ -128,18 +128,21 @@ def sublayers(layer: Any) -> list[Any]:
     return found
 
 
-def find(model: Any, include: Sequence[Pattern] | None = None, ignore: Sequence[Pattern] = ()) -> list[Variable]:
+def find(
+    model: Any, include: Sequence[Pattern] | None = None, ignore: Sequence[Pattern] = (), biases: bool = False
+) -> list[Variable]:
     """Return the prunable variables of a built layer or model, each once, in the order of its layers.
 
     Args:
         model: a ``keras.Layer`` or ``keras.Model``.
         include: names or globs of layers and variables, or layer classes; everything that can be pruned if None.
         ignore: the same, for what to leave out.
+        biases: also the biases of those layers.
 
     Raises:
         BadTargetError: an ``include`` matches nothing.
     """
-    every = list(_walk(model, set()))
+    every = list(_walk(model, biases, set()))
     for pattern in include or ():
         if not any(_matches(each, pattern) for each in every):
             shown = pattern if isinstance(pattern, str) else pattern.__name__
@@ -152,28 +155,31 @@ def find(model: Any, include: Sequence[Pattern] | None = None, ignore: Sequence[
     ]
 
 
-def prunable(model: Any, include: Sequence[Pattern] | None = None, ignore: Sequence[Pattern] = ()) -> NamedTensors:
+def prunable(
+    model: Any, include: Sequence[Pattern] | None = None, ignore: Sequence[Pattern] = (), biases: bool = False
+) -> NamedTensors:
     """Return the prunable weights of a Keras model by path, laid out as the core sees them (outputs first).
 
     Args:
         model: a built ``keras.Model`` or ``keras.Layer``.
         include: names or globs of layers and variables, or layer classes; everything that can be pruned if None.
         ignore: the same, for what to leave out.
+        biases: also the biases of those layers.
 
     Raises:
         BadTargetError: there is nothing to prune.
     """
-    found = find(model, include, ignore)
+    found = find(model, include, ignore, biases)
     if not found:
         kinds = sorted({type(layer).__name__ for layer in model._flatten_layers(include_self=True)})
         raise BadTargetError(f"nothing to prune in {model.name}: its layers are {kinds}, built: {model.built}")
     return NamedTensors({each.name: each.value() for each in found})
 
 
-def _walk(layer: Any, seen: set[int]) -> Iterator[Variable]:
+def _walk(layer: Any, biases: bool, seen: set[int]) -> Iterator[Variable]:
     for kind, orders in KINDS:
         if isinstance(layer, getattr(keras.layers, kind)):
-            for key, order in orders.items():
+            for key, order in {**orders, **({"bias": _as_is} if biases else {})}.items():
                 variable = getattr(layer, f"_{key}", None) if key == "kernel" else None
                 variable = variable if isinstance(variable, keras.Variable) else getattr(layer, key, None)
                 if isinstance(variable, keras.Variable) and id(variable) not in seen:
@@ -181,13 +187,13 @@ def _walk(layer: Any, seen: set[int]) -> Iterator[Variable]:
                     yield _described(layer, kind, key, variable, order)
             break
     for each in sublayers(layer):
-        yield from _walk(each, seen)
+        yield from _walk(each, biases, seen)
 
 
 def _described(layer: Any, kind: str, key: str, variable: Any, order: Order) -> Variable:
-    depthwise = kind in DEPTHWISE and key != "pointwise_kernel"
+    depthwise = kind in DEPTHWISE and key in ("kernel", "depthwise_kernel")
     axes = order(layer, len(variable.shape))
-    outs = len(_einsum_outputs(layer)) if kind == "EinsumDense" else 0
+    outs = len(_einsum_outputs(layer)) if kind == "EinsumDense" and key == "kernel" else 0
     return Variable(variable.path, layer, key, variable, axes, depthwise, outs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.methods.parts import choice
 from secateur.lab.methods.threshold import prune_at_once
@@ -25,21 +26,8 @@ def masked_retraining(bench: Bench) -> None:
 
 def _freeze(bench: Bench, epochs: int) -> None:
     prune_at_once(bench, choice(bench, "global"))
-    frozen = pruned_layers(bench)
+    assert bench.masks is not None
+    limit = bench.settings.freeze_above
+    frozen = sc.pruned_layers(bench.masks, None if limit == 1 else limit)
     bench.facts["frozen"] = list(frozen)
     bench.phase("freeze", epochs, training=replace(bench.retraining(), frozen=frozen))
-
-
-def pruned_layers(bench: Bench) -> tuple[str, ...]:
-    """Return the weights whose layers took the pruning: a larger share of zeros than the limit in the settings.
-
-    By default the limit is the share of the whole model: the layers above it gave more than their part, and what
-    is left of them is what the ranking trusts; the layers below it have the capacity to adapt. If all layers lie
-    above the limit nothing is frozen, as nothing would train.
-    """
-    masks = bench.masks
-    assert masks is not None
-    limit = masks.sparsity if bench.settings.freeze_above == 1 else bench.settings.freeze_above
-    weights = [name for name in masks if masks[name].ndim > 1]
-    over = tuple(name for name in weights if masks.count(name).sparsity > limit)
-    return over if len(over) < len(weights) else ()
