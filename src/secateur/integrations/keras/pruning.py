@@ -114,7 +114,7 @@ def prune_low_magnitude(  # noqa: PLR0913 - tfmot's arguments, and ours by name
         >>> x = keras.random.normal((16, 8))
         >>> _ = model.fit(x, x[:, :4], verbose=0, callbacks=[sk.UpdatePruningStep()])
         >>> model = sk.strip_pruning(model)
-        >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
+        >>> int(keras.ops.count_nonzero(model.layers[0].kernel.value))
         8
     """
     schedule = ConstantSparsity(0.5, 0) if pruning_schedule is None else pruning_schedule
