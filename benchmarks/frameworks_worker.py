@@ -147,7 +147,12 @@ def lightning(work: Work) -> tuple[Named, Callable[[], float], int]:
             work.tick(self.phase)
 
     def trainer(epochs: int, *callbacks: Any) -> Any:
-        quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        quiet: dict[str, Any] = {
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "accelerator": "cpu",
+        }
         keep = any(isinstance(each, ModelCheckpoint) for each in callbacks)
         return Trainer(max_epochs=epochs, callbacks=list(callbacks), enable_checkpointing=keep, **quiet)
 

@@ -32,7 +32,15 @@ LENET_300_100 = Settings(
     rise=0.4,
     retrain_l1=1e-4,
 )
-LENET_5 = dataclasses.replace(LENET_300_100, model="lenet-5", epochs=20, precision="bfloat16")
+LENET_5 = dataclasses.replace(
+    LENET_300_100,
+    model="lenet-5",
+    prune_epochs=150,
+    dropout=0.5,
+    smoothing=0.1,
+    retrain_rate=2.0,
+    precision="bfloat16",
+)
 TUTORIAL = dataclasses.replace(LENET_300_100, model="tutorial-convnet", epochs=20, prune_epochs=40, retrain_l1=1e-5)
 RESNET_56 = Settings(
     data="cifar-10",
@@ -48,7 +56,7 @@ RESNET_56 = Settings(
 )
 SWEEPS = {
     "lenet-300-100": (LENET_300_100, Grid(("gradual",), (1 - 1 / 12, 1 - 1 / 60, 0.99), SEEDS)),
-    "lenet-5": (LENET_5, Grid(("gradual",), (1 - 1 / 12, 0.992, 1 - 1 / 300), SEEDS)),
+    "lenet-5": (LENET_5, Grid(("gradual",), (0.992, 1 - 1 / 300), SEEDS)),
     "tutorial-convnet": (TUTORIAL, Grid(("gradual",), (0.8, 0.95), SEEDS)),
     "resnet-56": (RESNET_56, Grid(("gradual",), (0.9, 0.95, 0.97), SEEDS)),
 }

@@ -97,12 +97,17 @@ class Bench:
         """Return how the settings want retraining done."""
         each = self.settings
         return Training(
-            each.retrain_rate, each.retrain_l1, each.retrain_l2, distill=each.distill, temperature=each.temperature
+            each.retrain_rate,
+            each.retrain_l1,
+            each.retrain_l2,
+            each.smoothing,
+            distill=each.distill,
+            temperature=each.temperature,
         )
 
     def dense_training(self) -> Training:
         """Return how the settings want the dense model trained."""
-        return Training(l1=self.settings.l1, l2=self.settings.l2)
+        return Training(l1=self.settings.l1, l2=self.settings.l2, smoothing=self.settings.smoothing)
 
     def phase(
         self,

@@ -43,6 +43,7 @@ class Training:
     Attributes:
         rate: factor on the learning rate of the settings.
         l1, l2: penalties on the targets.
+        smoothing: of labels, where no teacher smooths them.
         distill: weight of the teacher in the loss.
         temperature: of the teacher's outputs.
         frozen: names of targets whose layers do not train.
@@ -55,6 +56,7 @@ class Training:
     rate: float = 1.0
     l1: float = 0.0
     l2: float = 0.0
+    smoothing: float = 0.0
     distill: float = 0.0
     temperature: float = 4.0
     frozen: tuple[str, ...] = ()
@@ -107,7 +109,7 @@ def objective(training: Training, weights: sc.Weights, teacher: nn.Module | None
                 taught = teacher(images)
             value = sc.distillation(logits, taught, labels, training.distill, training.temperature)
         else:
-            value = functional.cross_entropy(logits, labels)
+            value = functional.cross_entropy(logits, labels, label_smoothing=training.smoothing)
         if training.l1 or training.l2:
             value = value + sc.penalty(weights, training.l1, training.l2)
         return value
