@@ -33,6 +33,20 @@ def test_the_python_of_a_page_runs_in_one_piece(page: Path, tmp_path: Path) -> N
     assert page not in MIGRATING or "Warning" not in done.stderr, done.stderr
 
 
+FRAMEWORKS = (ROOT / "docs" / "frameworks.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", FRAMEWORKS, flags=re.DOTALL))
+def test_each_example_of_the_frameworks_runs(code: str, tmp_path: Path) -> None:
+    for name in ("keras", "lightning", "transformers"):
+        if re.search(rf"^(import|from) {name}", code, flags=re.MULTILINE) and find_spec(name) is None:
+            pytest.skip(f"the example needs {name}")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_page_on_migrating_is_listed_and_shows_a_table_differences_and_a_checked_example() -> None:
     listed = (ROOT / "docs" / "migrating" / "README.md").read_text(encoding="utf-8")
     assert len(MIGRATING) == 6

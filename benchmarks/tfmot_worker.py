@@ -1,0 +1,160 @@
+"""One side of ``tfmot.py``: the tutorial, its time, its files, and which layers can be pruned. Prints JSON.
+
+``theirs`` runs in an environment with tfmot 0.8.1, tf-keras and TensorFlow (TF_USE_LEGACY_KERAS=1), without secateur;
+``ours`` in one with secateur, Keras 3 and TensorFlow. Both do what tfmot's "Pruning in Keras" tutorial does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import statistics
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH, EPOCHS, PRUNING_EPOCHS = 128, 4, 2
+
+
+def kinds(layers: Any) -> dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]]:
+    """Return networks of one layer to try, as functions of their input, with its shape."""
+    return {
+        "Dense": (layers.Dense(4), (8,)),
+        "Conv1D": (layers.Conv1D(4, 3), (8, 4)),
+        "Conv2D": (layers.Conv2D(4, 3), (8, 8, 4)),
+        "Conv3D": (layers.Conv3D(4, 3), (8, 8, 8, 4)),
+        "Conv2DTranspose": (layers.Conv2DTranspose(4, 3), (8, 8, 4)),
+        "DepthwiseConv2D": (layers.DepthwiseConv2D(3), (8, 8, 4)),
+        "SeparableConv1D": (layers.SeparableConv1D(4, 3), (8, 4)),
+        "SeparableConv2D": (layers.SeparableConv2D(4, 3), (8, 8, 4)),
+        "Embedding": (layers.Embedding(16, 8), (4,)),
+        "LSTM": (layers.LSTM(4), (8, 4)),
+        "GRU": (layers.GRU(4), (8, 4)),
+        "Bidirectional LSTM": (layers.Bidirectional(layers.LSTM(4)), (8, 4)),
+        "MultiHeadAttention": (lambda x, layer=layers.MultiHeadAttention(2, 4): layer(x, x), (8, 4)),  # noqa: B008
+        "EinsumDense": (layers.EinsumDense("abc,cd->abd", output_shape=(8, 4)), (8, 4)),
+        "Dense, then LayerNormalization": (
+            lambda x, dense=layers.Dense(4), norm=layers.LayerNormalization(): norm(dense(x)),  # noqa: B008
+            (8,),
+        ),
+    }
+
+
+def convnet(keras: Any) -> Any:
+    """Return the tutorial's convnet."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.InputLayer((28, 28, 1)),
+            layers.Conv2D(12, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+
+
+def subclassed(keras: Any) -> Any:
+    """Return a model that is a class of its own."""
+
+    class Own(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(4)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    model = Own()
+    model(np.zeros((1, 8), "float32"))
+    return model
+
+
+def try_all(keras: Any, prune: Callable[[Any], Any]) -> dict[str, str]:
+    """Return, for every kind of layer and of model, "yes" or the error."""
+    found = {}
+    for name, (network, shape) in kinds(keras.layers).items():
+        inputs = keras.Input(shape)
+        found[name] = _tried(prune, keras.Model(inputs, network(inputs)))
+    found["subclassed model"] = _tried(prune, subclassed(keras))
+    return found
+
+
+def _tried(prune: Callable[[Any], Any], model: Any) -> str:
+    try:
+        prune(model)
+    except Exception as error:
+        return f"no: {type(error).__name__}"
+    return "yes"
+
+
+def main() -> None:
+    """Do one side with one seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("side", choices=("theirs", "ours"))
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="arrays, from tfmot.py")
+    parser.add_argument("--folder", type=Path, required=True)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    theirs = options.side == "theirs"
+    keras: Any = import_module("tf_keras" if theirs else "keras")
+    kit: Any = import_module("tensorflow_model_optimization" if theirs else "secateur.integrations.keras")
+    kit, suffix = (kit.sparsity.keras, "h5") if theirs else (kit, "keras")
+    keras.utils.set_random_seed(options.seed)
+    with np.load(options.data) as data:
+        train, test = (data["train_x"], data["train_y"]), (data["test_x"], data["test_y"])
+    times: list[float] = []
+
+    class Tick(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            times.append(time.perf_counter())
+
+    def fit(model: Any, epochs: int, *callbacks: Any) -> float:
+        times.clear()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(0.001), loss, metrics=["accuracy"])
+        model.fit(*train, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[*callbacks, Tick()])
+        return statistics.median(np.diff(times).tolist())
+
+    def size(model: Any, name: str) -> dict[str, int]:
+        path = options.folder / f"{name}.{suffix}"
+        model.save(path)
+        content = path.read_bytes()
+        return {"plain": len(content), "gzipped": len(gzip.compress(content, 6))}
+
+    model = convnet(keras)
+    dense_step = fit(model, EPOCHS)
+    dense = float(model.evaluate(*test, verbose=0)[1])
+    dense_size = size(model, "dense")
+    end = -(-len(train[0]) // BATCH) * PRUNING_EPOCHS
+    schedule = kit.PolynomialDecay(0.50, 0.80, begin_step=0, end_step=end)
+    model = kit.prune_low_magnitude(model, pruning_schedule=schedule)
+    step = fit(model, PRUNING_EPOCHS, kit.UpdatePruningStep())
+    under_way = size(model, "under_way")
+    model = kit.strip_pruning(model)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    pruned = float(model.evaluate(*test, verbose=0)[1])
+    kernels = [np.asarray(weight) for weight in model.get_weights() if weight.ndim > 1]
+    print(
+        json.dumps(
+            {
+                "dense": dense,
+                "pruned": pruned,
+                "step_over_dense": step / dense_step,
+                "bytes": {"dense": dense_size, "under way": under_way, "stripped": size(model, "stripped")},
+                "zeros": [int((kernel == 0).sum()) for kernel in kernels],
+                "weights": [kernel.size for kernel in kernels],
+                "prunes": try_all(keras, kit.prune_low_magnitude),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
