@@ -104,7 +104,7 @@ def page(found: dict[str, list[dict[str, Any]]]) -> str:
 
 {common.markdown(["", "tfmot 0.8.1", "ours"], rows)}
 
-What `prune_low_magnitude` takes, called on a model with one such layer:
+What `prune_low_magnitude` prunes of a model with one such layer:
 
 {common.markdown(["", "tfmot 0.8.1", "ours"], kinds)}
 """

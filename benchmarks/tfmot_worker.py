@@ -75,22 +75,35 @@ def subclassed(keras: Any) -> Any:
     return model
 
 
-def try_all(keras: Any, prune: Callable[[Any], Any]) -> dict[str, str]:
-    """Return, for every kind of layer and of model, "yes" or the error."""
+def try_all(keras: Any, prune: Callable[[Any], Any], count: Callable[[Any], int]) -> dict[str, str]:
+    """Return, for every kind of layer and of model, how many weights would be pruned, or the error."""
     found = {}
     for name, (network, shape) in kinds(keras.layers).items():
         inputs = keras.Input(shape)
-        found[name] = _tried(prune, keras.Model(inputs, network(inputs)))
-    found["subclassed model"] = _tried(prune, subclassed(keras))
+        found[name] = _tried(prune, count, keras.Model(inputs, network(inputs)))
+    found["subclassed model"] = _tried(prune, count, subclassed(keras))
     return found
 
 
-def _tried(prune: Callable[[Any], Any], model: Any) -> str:
+def _tried(prune: Callable[[Any], Any], count: Callable[[Any], int], model: Any) -> str:
     try:
-        prune(model)
+        weights = count(prune(model))
     except Exception as error:
         return f"no: {type(error).__name__}"
-    return "yes"
+    return f"{weights} weights" if weights else "no: taken, but nothing of it"
+
+
+def count_theirs(model: Any) -> int:
+    """Return how many weights tfmot's wrappers hold masks for."""
+    held = [variables for layer in model.layers for variables in getattr(layer, "pruning_vars", [])]
+    return sum(int(np.prod(weight.shape)) for weight, *_ in held)
+
+
+def count_ours(model: Any) -> int:
+    """Return how many weights have masks."""
+    from secateur.integrations import keras as sk
+
+    return sk.masks_of(model).count().total
 
 
 def main() -> None:
@@ -150,7 +163,7 @@ def main() -> None:
                 "bytes": {"dense": dense_size, "under way": under_way, "stripped": size(model, "stripped")},
                 "zeros": [int((kernel == 0).sum()) for kernel in kernels],
                 "weights": [kernel.size for kernel in kernels],
-                "prunes": try_all(keras, kit.prune_low_magnitude),
+                "prunes": try_all(keras, kit.prune_low_magnitude, count_theirs if theirs else count_ours),
             }
         )
     )
