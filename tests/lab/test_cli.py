@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from secateur.lab.cli import main, run_command
+from secateur.lab.data import load
 
 TINY = ["--model", "mlp:16", "--epochs", "2", "--prune-epochs", "2", "--quiet"]
 
@@ -76,6 +77,9 @@ BAD = [
     (["sweep", "--methods", ","], 2, "at least one"),
     (["report", "nowhere"], 1, "nowhere"),
     (["inspect", "nowhere"], 2, "nowhere"),
+    (["export"], 2, "FOLDER"),
+    (["export", "nowhere"], 2, "no folder nowhere"),
+    (["export", "."], 2, "no config.toml"),
 ]
 
 
@@ -178,3 +182,74 @@ def test_no_traceback_reaches_a_user(tmp_path: Path) -> None:
         [sys.executable, "-m", "secateur.lab", "run", "--sparsity", "2"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_run_is_exported_and_its_file_runs_without_us(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert call("run", *TINY, "--out", "run") == 0
+    capsys.readouterr()
+    assert call("export", "run") == 0
+    printed, errors = capsys.readouterr()
+    assert errors == ""
+    assert "run/model.onnx: " in printed and "1,066 of 1,210 weights in it are zero" in printed
+    assert "ONNX stores zeros" in printed and "checked in ONNX Runtime" in printed
+    session = onnxruntime.InferenceSession(tmp_path / "run" / "model.onnx")
+    test = load("digits").test
+    logits = session.run(None, {session.get_inputs()[0].name: test.images.numpy()})[0]
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    accuracy = float((logits.argmax(1) == test.labels.numpy()).mean())
+    assert accuracy == pytest.approx(result["accuracy"]["pruned"]["test"], abs=0.003)
+
+
+def test_exports_of_narrower_and_of_a_users_own_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    net = "import torch\ndef net(shape, classes):\n    return torch.nn.Sequential({})\n"
+    layers = "torch.nn.Flatten(), torch.nn.Linear(64, classes)"
+    (tmp_path / "exported_net.py").write_text(net.format(layers))
+    short = ["--epochs", "1", "--prune-epochs", "1", "--quiet"]
+    assert call("run", *short, "--model", "exported_net:net", "--out", "own") == 0
+    assert call("run", *short, "--model", "mlp:32", "--method", "small-dense", "--out", "narrow") == 0
+    for name in ("own", "narrow"):
+        assert call("export", name, "--out", f"{name}.onnx") == 0
+        assert (tmp_path / f"{name}.onnx").exists() and not (tmp_path / name / "model.onnx").exists()
+    capsys.readouterr()
+
+    monkeypatch.delitem(sys.modules, "exported_net")
+    (tmp_path / "exported_net.py").write_text(net.format(f"{layers}, torch.nn.Linear(classes, classes)"))
+    assert call("export", "own") == 1
+    assert "does not fit the model exported_net:net" in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, "exported_net")
+    (tmp_path / "exported_net.py").unlink()
+    assert call("export", "own") == 2
+    assert "no module 'exported_net'" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_exported_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    assert call("run", *TINY, "--out", "run") == 0
+    run = tmp_path / "run"
+    kept = {name: (run / name).read_bytes() for name in ("result.json", "model.safetensors")}
+    capsys.readouterr()
+
+    def refused(code: int, *flags: str) -> str:
+        assert call("export", "run", *flags) == code
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and not list(tmp_path.rglob("*.onnx"))
+        return error
+
+    assert "no/such" in refused(1, "--out", "no/such/model.onnx")
+    assert "folder" in refused(1, "--out", "run")
+    (run / "model.safetensors").write_bytes(kept["model.safetensors"][:100])
+    assert "run/model.safetensors is not a readable" in refused(1)
+    (run / "model.safetensors").unlink()
+    assert "lost its model.safetensors" in (error := refused(2)) and "--out run --again" in error
+    (run / "model.safetensors").write_bytes(kept["model.safetensors"])
+    (run / "result.json").write_bytes(kept["result.json"].replace(b'"classes"', b'"class"'))
+    assert "does not describe its data" in refused(1)
+    (run / "result.json").unlink()
+    assert "not finished; go on with: secateur run --data digits --model mlp:16" in refused(2)
+    (tmp_path / "run" / "cells").mkdir()
+    assert "holds a sweep" in refused(2)

@@ -1,4 +1,4 @@
-"""The command line: run, sweep, report, inspect, methods. Bad input is one clear line and a non-zero exit code."""
+"""The command line: run, sweep, report, inspect, export, methods. Bad input is one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -212,6 +212,22 @@ def inspect(path: Path) -> None:
     from secateur.lab import show
 
     show.inspect(path)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: model.onnx in the folder]")
+def export(folder: Path, out: Path | None) -> None:
+    """Write the pruned network of a finished run as an ONNX file, checked against torch in ONNX Runtime.
+
+    \b
+    Examples:
+      secateur export runs/digits-lenet-300-100-gradual-s0.9-seed0
+      secateur export runs/demo --out demo.onnx
+    """
+    from secateur.lab import exporting
+
+    click.echo(exporting.export(folder, out))
 
 
 @main.command()

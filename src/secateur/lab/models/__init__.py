@@ -1,4 +1,4 @@
-"""Models for the lab, by name, for any image shape and number of classes; or the user's own."""
+"""Models for the lab, by name, for any image shape and number of classes; timm's; or the user's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from secateur.lab.data.lookup import LabError, positionals, resolve, user_callable
+from secateur.lab.models import from_timm
 from secateur.lab.models.layers import Shape
 from secateur.lab.models.lenet import lenet_5, lenet_300_100, tutorial_convnet
 from secateur.lab.models.mlp import mlp
@@ -52,7 +53,7 @@ TABLE: dict[str, Entry] = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names :func:`build` knows; ``mlp:300-100`` stands for ``mlp:`` and any widths.
+    """Return the names :func:`build` knows besides timm's; ``mlp:300-100`` stands for ``mlp:`` and any widths.
 
     Example:
         >>> names()[:3]
@@ -62,15 +63,19 @@ def names() -> tuple[str, ...]:
 
 
 def smallest(name: str) -> int:
-    """Return the smallest side, in pixels, of the images a model accepts; 1 for a user's own.
+    """Return the smallest side, in pixels, of the images a model accepts; 1 for timm's and a user's own.
 
     Raises:
         LabError: the name is unknown.
+        MissingExtraError: the model is timm's, and timm is not there.
 
     Example:
         >>> smallest("lenet-5"), smallest("resnet-20")
         (28, 8)
     """
+    if _of_timm(name):
+        from_timm.find(name)
+        return 1
     return _entry(name).smallest
 
 
@@ -81,17 +86,20 @@ def build(
 
     Args:
         name: one of :func:`names`, in any spelling of case, hyphens and underscores; ``mlp:`` and the
-            widths of the hidden layers, such as ``mlp:512-256-128``; or ``package.module:callable``,
-            importable from the current directory. The callable gets ``(shape, classes)`` if it has two
-            positional parameters without a default, or its first two are called so; otherwise nothing.
+            widths of the hidden layers, such as ``mlp:512-256-128``; ``timm:`` and an architecture of timm's, such
+            as ``timm:resnet18``, with new weights; or ``package.module:callable``, importable from the current
+            directory. The callable gets ``(shape, classes)`` if it has two positional parameters without a default,
+            or its first two are called so; otherwise nothing.
         shape: (C, H, W) of an image; each side at least ``smallest(name)``.
         classes: number of outputs, at least 1.
-        dropout: probability of dropping a unit ahead of every linear layer but one that reads the image.
-        width: factor on the numbers of hidden units and channels.
+        dropout: probability of dropping a unit ahead of every linear layer but one that reads the image; of timm's
+            models ahead of the classifier.
+        width: factor on the numbers of hidden units and channels; 1 for timm's and a user's own.
 
     Raises:
         LabError: an unknown name, images too small, or user code that is missing or returns something
             else than a module.
+        MissingExtraError: the model is timm's, and timm is not there.
 
     Example:
         >>> model = build("LeNet_300_100", (1, 28, 28), 10)
@@ -102,6 +110,8 @@ def build(
         raise LabError(f"shape must be (channels, height, width), each at least 1, not {shape}")
     if classes < 1:
         raise LabError(f"classes must be at least 1, not {classes}")
+    if _of_timm(name):
+        return from_timm.make(name, shape, classes, dropout, width)
     entry = _entry(name)
     if min(shape[1:]) < entry.smallest:
         raise LabError(
@@ -126,6 +136,10 @@ def _with_dropout(model: nn.Module, rate: float, name: str) -> nn.Module:
     return nn.Sequential(layers)
 
 
+def _of_timm(name: str) -> bool:
+    return name.strip().lower().startswith(from_timm.PREFIX)
+
+
 def _entry(name: str) -> Entry:
     if re.match(r"mlp(:|$)", name.strip().lower()):
         return _mlp_entry(name)
@@ -134,7 +148,7 @@ def _entry(name: str) -> Entry:
     known = resolve(name, TABLE)
     if known is None:
         close = near_matches(name, names())
-        raise LabError(f"unknown model {name!r}: {close} (your own: package.module:callable)")
+        raise LabError(f"unknown model {name!r}: {close} (timm's: timm:resnet18; your own: package.module:callable)")
     return TABLE[known]
 
 
