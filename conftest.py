@@ -17,5 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Doctests of an adapter need its framework.
 collect_ignore_glob = [
-    f"src/secateur/integrations/{name}*" for name in ("keras", "lightning", "transformers") if find_spec(name) is None
+    f"src/secateur/integrations/{name}*"
+    for name in ("keras", "lightning", "onnx", "transformers")
+    if find_spec(name) is None
 ]

@@ -60,7 +60,7 @@ class Settings:
     """
 
     data: str = _text("digits", "what", "data set: digits, mnist, fashion-mnist, cifar-10 or package.module:callable")
-    model: str = _text("lenet-300-100", "what", "model name, or package.module:callable")
+    model: str = _text("lenet-300-100", "what", "model name, timm:NAME, or package.module:callable")
     method: str = _text("gradual", "what", "pruning method; `secateur methods` lists them")
     sparsity: float = _share(0.9, "what", "share of the target weights to remove, between 0 and 1")
     seed: int = _number(0, "what", "seed of the split, the initial weights and the batch order", 0, 2**31 - 1)

@@ -205,7 +205,8 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
     x = alt.X(
         "compression:Q",
         title="sparsity of the target weights",
-        scale=alt.Scale(type="log", nice=False, padding=18),
+        # Ticks stand at the sparsities asked for, which cells may fall short of.
+        scale=alt.Scale(type="log", nice=False, padding=18, domain=_reach(ratios, rows)),
         axis=alt.Axis(labelExpr=labels, values=ratios, grid=False, labelOverlap=True),
     )
     tips = ["method:N", "sparsity:Q", *(alt.Tooltip(f"{k}:Q", format=".4f") for k in ("mean", "std")), "runs:Q"]
@@ -218,6 +219,12 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
     best = [row for row in sweep["frontier"] if row["compression"]]
     rule, rings = _landmarks(dense, best, x, y)
     return finish(alt.layer(rule, band, line, rings, points).properties(height=320))
+
+
+def _reach(ratios: Sequence[float], rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the ends of an axis that holds all ticks and all points."""
+    values = [*ratios, *(row["compression"] for row in rows)]
+    return [min(values), max(values)]
 
 
 def _landmarks(dense: float, best: Sequence[dict[str, Any]], x: Any, y: Any) -> tuple[Any, Any]:
