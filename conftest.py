@@ -16,8 +16,5 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # Doctests of an adapter need its framework.
-collect_ignore_glob = [
-    f"src/secateur/integrations/{name}*"
-    for name in ("keras", "lightning", "onnx", "transformers")
-    if find_spec(name) is None
-]
+ADAPTERS = ("keras", "lightning", "onnx", "transformers")
+collect_ignore_glob = [f"src/secateur/integrations/{name}*" for name in ADAPTERS if find_spec(name) is None]
