@@ -39,7 +39,7 @@ def run_all(sweeps: Sweeps, options: argparse.Namespace) -> dict[str, dict[str, 
             )
         elif (folder / "sweep.json").exists():
             finished: Any = read_json(folder / "sweep.json")
-            if finished["settings"] == base.as_dict():
+            if Settings(**finished["settings"]) == base:
                 found[name] = finished
     return found
 

@@ -136,7 +136,7 @@ def main() -> None:
 
 {made}
 
-{"".join(section(name, results) for name in nets)}"""
+{chr(10).join(section(name, results) for name in nets)}"""
     target = common.RESULTS / "no_retraining.md"
     write_text(target, text.rstrip() + "\n")
     print(target)

@@ -213,6 +213,11 @@ def test_a_checkpoint_of_another_model_and_a_damaged_result_are_named(tmp_path: 
     (tmp_path / "run" / "phases" / "dense.safetensors").write_bytes(other.read_bytes())
     with pytest.raises(CorruptFileError, match=r"dense\.safetensors does not fit the model"):
         runs.run(SMALL, tmp_path / "run")
+    fits = checkpoint.load(tmp_path / "run" / "phases" / "prune.safetensors")
+    del fits.values["epochs"]
+    checkpoint.save(tmp_path / "run" / "phases" / "dense.safetensors", fits)
+    with pytest.raises(CorruptFileError, match="lacks an entry"):
+        runs.run(SMALL, tmp_path / "run")
     (tmp_path / "other" / "result.json").write_text("[]")
     with pytest.raises(CorruptFileError, match="holds no result"):
         runs.read_result(tmp_path / "other")

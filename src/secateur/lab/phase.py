@@ -69,6 +69,9 @@ class Outcome:
     seconds: float
 
 
+_FINISHED = {"validation", "best_epoch", "seconds", "epochs"}  # what a finished phase says, beside notes
+
+
 class Phase:
     """A phase under way."""
 
@@ -93,6 +96,8 @@ class Phase:
             with _fits(done):
                 finished = checkpoint.load(done)
                 self.desk.model.load_state_dict(finished.groups["model"])
+                if missing := _FINISHED - finished.values.keys():
+                    raise KeyError(f"it lacks {sorted(missing)}")
                 return finished
         torch.manual_seed(self._seed(-1))
         with sc.freeze(self.desk.model, self.training.frozen):
