@@ -448,6 +448,8 @@ def test_what_cannot_be_done_is_said() -> None:
         sk.prune_low_magnitude(model, None, scope="all")  # type: ignore[arg-type]
     with pytest.raises(BadTargetError, match=r"include='dens'.*dense"):
         sk.prune(model, 0.5, include=["dens"])
+    with pytest.raises(BadTargetError, match=r"include='dens'.*dense"):
+        sk.prune_low_magnitude(model, include=["dens"])
     sk.prune_low_magnitude(model)
     with pytest.warns(NothingPrunedWarning, match="UpdatePruningStep"):
         sk.strip_pruning(model)

@@ -75,7 +75,7 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _redraw(self, group: Group, sparsity: float) -> None:
         # Asking for the model makes JAX put the state of its compiled step into the variables, and take it back later.
-        assert self.model is not None
+        _ = self.model
         group.redraw(sparsity)
 
 
@@ -95,7 +95,7 @@ class PruningSummaries(keras.callbacks.Callback):  # type: ignore[misc]
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
-            raise MissingExtraError("PruningSummaries needs tensorboard: pip install tensorboard") from error
+            raise MissingExtraError("PruningSummaries needs tensorboard: pip install 'secateur[lab]'") from error
         self._writer: Any = SummaryWriter(str(log_dir))
         self._every = update_freq if isinstance(update_freq, int) else {"epoch": 0, "batch": 1}[update_freq]
         self._batches = 0

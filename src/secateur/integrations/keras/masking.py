@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,8 @@ from secateur.integrations.keras.targets import Variable, find, read
 
 __all__ = ["Mask", "Zeros", "attach", "detach", "masks_in", "show_to", "withdraw_from", "write"]
 
-PREFIX = "pruning_mask_"
+NAME = "pruning_mask"
+PREFIX = NAME + "_"
 
 
 class Mask(KerasSaveable):  # type: ignore[misc]
@@ -29,7 +30,7 @@ class Mask(KerasSaveable):  # type: ignore[misc]
     def __init__(self, target: Variable) -> None:
         # Always a variable: a compiled step would take a constant for what it was when it was compiled.
         self.values = keras.Variable(
-            keras.ops.ones(target.variable.shape, dtype="bool"), dtype="bool", trainable=False, name="pruning_mask"
+            keras.ops.ones(target.variable.shape, dtype="bool"), dtype="bool", trainable=False, name=NAME
         )
 
     def save_own_variables(self, store: Any) -> None:
@@ -106,24 +107,21 @@ def show_to(optimizer: Any, masks: Sequence[Mask]) -> None:
     if keras.backend.backend() != "jax":
         return
     withdraw_from(optimizer)
-    for mask in masks:
-        optimizer._variables.append(mask.values)
-    own = len(optimizer.variables) - len(masks)  # of optimizers that hold others, those of these come last
-    shown = {id(mask.values) for mask in masks}
+    optimizer._variables.extend(mask.values for mask in masks)
 
-    def variables() -> list[Any]:
-        return [each for each in optimizer.variables if id(each) not in shown]
+    def hidden(method: Callable[[Any], None]) -> Callable[[Any], None]:
+        def call(store: Any) -> None:
+            shown = list(optimizer._variables)
+            optimizer._variables[:] = _without_masks(shown)
+            try:
+                method(store)
+            finally:
+                optimizer._variables[:] = shown
 
-    def save_own_variables(store: Any) -> None:
-        for index, variable in enumerate(variables()):
-            store[str(index)] = variable.numpy()
+        return call
 
-    def load_own_variables(store: Any) -> None:
-        if len(store.keys()) == own:
-            for index, variable in enumerate(variables()):
-                variable.assign(store[str(index)])
-
-    optimizer.save_own_variables, optimizer.load_own_variables = save_own_variables, load_own_variables
+    optimizer.save_own_variables = hidden(optimizer.save_own_variables)
+    optimizer.load_own_variables = hidden(optimizer.load_own_variables)
 
 
 def withdraw_from(optimizer: Any) -> None:
@@ -132,4 +130,8 @@ def withdraw_from(optimizer: Any) -> None:
         return
     optimizer.__dict__.pop("save_own_variables", None)
     optimizer.__dict__.pop("load_own_variables", None)
-    optimizer._variables[:] = [each for each in optimizer._variables if each.name != "pruning_mask"]
+    optimizer._variables[:] = _without_masks(optimizer._variables)
+
+
+def _without_masks(variables: Sequence[Any]) -> list[Any]:
+    return [each for each in variables if each.name != NAME]

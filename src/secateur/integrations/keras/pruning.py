@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from secateur.choose.scope import Allocation, Global, PerTensor, Scope, Window
 from secateur.choose.selection import Choice, Criterion
 from secateur.integrations.keras.masking import Mask, attach, detach, masks_in, withdraw_from, write
 from secateur.integrations.keras.schedules import ConstantSparsity
-from secateur.integrations.keras.targets import Pattern, Variable, find, prunable, read, sublayers
+from secateur.integrations.keras.targets import Pattern, Variable, find, prunable, read
 from secateur.masks import Masks
 from secateur.train.schedules import Schedule
 from secateur.vocabulary import BadTargetError, NamedTensors, NothingPrunedWarning, SelectionError, near_matches
@@ -136,8 +136,15 @@ def groups(model: Any) -> list[Group]:
     Raises:
         BadTargetError: nothing was marked, or what was marked has nothing to prune.
     """
+    planned: dict[int, tuple[Plan, Variable]] = {}
+    for layer in model._flatten_layers(include_self=True):  # what holds others comes before them
+        plan = getattr(layer, PLAN, None)
+        if plan is not None:  # it counts for all inside, in place of the plan of what holds this layer
+            for each in find(layer):
+                planned.pop(id(each.variable), None)
+            planned |= {id(each.variable): (plan, each) for each in find(layer, plan.include, plan.ignore)}
     found: dict[int, Group] = {}
-    for plan, target in _planned(model, None, set()):
+    for plan, target in planned.values():
         group = found.setdefault(id(plan), Group(plan))
         name = target.name if target.name not in group.members else f"{target.name}:{len(group.members)}"
         group.members[name] = (target, attach(target))
@@ -145,30 +152,6 @@ def groups(model: Any) -> list[Group]:
         prunable(model)  # says what there is, if that is nothing
         raise BadTargetError(f"{model.name} is not marked: call prune_low_magnitude on it, or on layers of it, first")
     return list(found.values())
-
-
-def _planned(layer: Any, plan: Plan | None, seen: set[int]) -> Iterator[tuple[Plan, Variable]]:
-    """Walk the layers; a plan on a layer counts for all inside it that have none of their own."""
-    plan = getattr(layer, PLAN, None) or plan
-    inside = sublayers(layer)
-    for each in inside:
-        yield from _planned(each, plan, seen)
-    if plan is None:
-        return
-    admitted = {id(each.variable) for each in find(layer, None, plan.ignore)}
-    if plan.include is not None:
-        admitted &= {id(v.variable) for pattern in plan.include for v in _found(layer, pattern)}
-    for target in find(layer):
-        if id(target.variable) in admitted - seen and target.layer is layer:
-            seen.add(id(target.variable))
-            yield plan, target
-
-
-def _found(layer: Any, pattern: Pattern) -> list[Variable]:
-    try:
-        return find(layer, [pattern])
-    except BadTargetError:
-        return []
 
 
 def prune(
@@ -266,13 +249,11 @@ def strip_pruning(model: Any) -> Any:
 def _granularity(block_size: tuple[int, int], pooling: str) -> Granularity:
     if block_size == (1, 1):
         return Element()
-    reduce: dict[str, Callable[[], Granularity]] = {
-        "AVG": lambda: Block(block_size[1], block_size[0], "mean"),
-        "MAX": lambda: Block(block_size[1], block_size[0], "max"),
-    }
+    reduce: dict[str, Literal["mean", "max"]] = {"AVG": "mean", "MAX": "max"}
     if pooling not in reduce:
         raise SelectionError(f"block_pooling_type is 'AVG' or 'MAX', not {pooling!r}")
-    return reduce[pooling]()
+    rows, columns = block_size
+    return Block(columns, rows, reduce[pooling])
 
 
 def _scope(scope: str | Scope, m_by_n: tuple[int, int] | None) -> Scope:

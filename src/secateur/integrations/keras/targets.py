@@ -14,7 +14,7 @@ from torch import Tensor
 
 from secateur.vocabulary import BadTargetError, NamedTensors, near_matches
 
-__all__ = ["Pattern", "Variable", "find", "prunable", "read", "sublayers"]
+__all__ = ["Pattern", "Variable", "find", "prunable", "read"]
 
 Pattern: TypeAlias = str | type
 Order: TypeAlias = Callable[[Any, int], tuple[int, ...]]
@@ -122,12 +122,6 @@ def read(variable: Any) -> Tensor:
     return torch.from_numpy(np.array(array))
 
 
-def sublayers(layer: Any) -> list[Any]:
-    """Return the layers directly inside a layer or model."""
-    found: list[Any] = layer._flatten_layers(include_self=False, recursive=False)
-    return found
-
-
 def find(
     model: Any, include: Sequence[Pattern] | None = None, ignore: Sequence[Pattern] = (), biases: bool = False
 ) -> list[Variable]:
@@ -186,7 +180,7 @@ def _walk(layer: Any, biases: bool, seen: set[int]) -> Iterator[Variable]:
                     seen.add(id(variable))
                     yield _described(layer, kind, key, variable, order)
             break
-    for each in sublayers(layer):
+    for each in layer._flatten_layers(include_self=False, recursive=False):
         yield from _walk(each, biases, seen)
 
 
