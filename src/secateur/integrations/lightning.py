@@ -45,9 +45,6 @@ class Pruning(Callback):
             were then, and the optimizer's state is cleared. The learning-rate schedule is yours.
         optimizer: which of the module's optimizers trains the targets.
 
-    Attributes:
-        masks: those in force; empty before fitting.
-
     Example:
         >>> import secateur as sc
         >>> from secateur.integrations.lightning import Pruning
@@ -74,7 +71,13 @@ class Pruning(Callback):
         self._how: dict[str, Any] = {"regrow": regrow, "rewind_to": rewind_to}
         self._follower: Follower | None = None
         self._loaded: dict[str, Any] | None = None
-        self.masks = Masks({})
+        self._ended: dict[str, Any] = {}
+        self._masks = Masks({})
+
+    @property
+    def masks(self) -> Masks:
+        """Those in force, or those that training ended with; empty before it."""
+        return self._follower.pruner.masks if self._follower else self._masks
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, on what a checkpoint brought if there was one."""
@@ -88,12 +91,6 @@ class Pruning(Callback):
             **self._how,
         )
         self._loaded = None
-        self.masks = self._follower.pruner.masks
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Keep the masks at hand."""
-        if self._follower:
-            self.masks = self._follower.pruner.masks
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the sparsity in force."""
@@ -102,14 +99,14 @@ class Pruning(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the zeros and take all hooks away."""
         if self._follower:
-            self.masks = self._follower.finish()
+            self._masks = self._follower.finish()
             self._ended, self._follower = self._follower.state_dict(), None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes into the checkpoint."""
         if self._follower:
             return self._follower.state_dict()
-        return getattr(self, "_ended", {})
+        return self._ended
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what was in the checkpoint."""

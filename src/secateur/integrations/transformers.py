@@ -45,8 +45,7 @@ def prunable(
     """Return the weights of a transformers model that may be pruned, by ``state_dict`` name.
 
     Beside what :func:`secateur.prunable` knows these are GPT-2's ``Conv1D`` and the fused weights of experts, one 3-D
-    tensor (experts, out, in) for all. Left out by default are embeddings, heads, poolers and routers: they are few
-    weights that every token needs.
+    tensor (experts, out, in) for all. Left out by default are embeddings, heads, poolers and routers.
 
     Args:
         model: any ``PreTrainedModel``, or any other module.
@@ -98,9 +97,6 @@ class Pruning(TrainerCallback):
         regrow: True or a :class:`secateur.Regrow` to let masked weights return.
         rewind_to: an optimizer step; whenever masks have been redrawn after it, surviving weights go back to what they
             were then, and the optimizer's state is cleared.
-
-    Attributes:
-        masks: those in force; empty before training.
     """
 
     FILE = "secateur.safetensors"
@@ -120,7 +116,12 @@ class Pruning(TrainerCallback):
         self._targets: dict[str, Any] = {"include": include, "ignore": ignore, "biases": biases}
         self._how: dict[str, Any] = {"regrow": regrow, "rewind_to": rewind_to}
         self._follower: Follower | None = None
-        self.masks = Masks({})
+        self._masks = Masks({})
+
+    @property
+    def masks(self) -> Masks:
+        """Those in force, or those that training ended with; empty before it."""
+        return self._follower.pruner.masks if self._follower else self._masks
 
     def on_train_begin(
         self,
@@ -140,12 +141,6 @@ class Pruning(TrainerCallback):
             state=self._stored(args, state),
             **self._how,
         )
-        self.masks = self._follower.pruner.masks
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Keep the masks at hand."""
-        if self._follower:
-            self.masks = self._follower.pruner.masks
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write the masks beside the model."""
@@ -164,7 +159,7 @@ class Pruning(TrainerCallback):
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Leave the zeros and take all hooks away."""
         if self._follower:
-            self.masks = self._follower.finish()
+            self._masks = self._follower.finish()
             self._follower = None
 
     def _stored(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any] | None:
