@@ -8,8 +8,7 @@ from dataclasses import replace
 import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.checkpoint import snapshot
-from secateur.lab.data.lookup import LabError
-from secateur.lab.methods.parts import choice
+from secateur.lab.methods.parts import choice, levels
 
 __all__ = ["learning_rate_rewinding", "lottery_ticket"]
 
@@ -42,8 +41,5 @@ def learning_rate_rewinding(bench: Bench) -> None:
 
 def _rounds(bench: Bench) -> Iterator[tuple[str, sc.Masks]]:
     """Yield the name of each round's phase and the masks drawn from the weights that the round before left."""
-    settings = bench.settings
-    if settings.sparsity == 1:
-        raise LabError("each round takes a share of what is left, so sparsity 1 is never reached; use less")
-    for n, level in enumerate(sc.geometric_rounds(settings.sparsity, settings.rounds)):
-        yield f"round{n + 1}", choice(bench)(bench.targets(), level, within=bench.masks)
+    for n, level in enumerate(levels(bench), start=1):
+        yield f"round{n}", choice(bench)(bench.targets(), level, within=bench.masks)

@@ -14,6 +14,7 @@ import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.data import batches
 from secateur.lab.data.lookup import LabError
+from secateur.lab.methods.parts import rounds
 
 __all__ = ["neurons"]
 
@@ -32,11 +33,10 @@ def neurons(bench: Bench) -> None:
     if settings.sparsity == 1:
         raise LabError("without any neuron left nothing reaches the output; give a sparsity below 1")
     bench.asked = None  # it counts units, and removes the weights on both sides of each
-    epochs = [settings.prune_epochs * (n + 1) // settings.rounds for n in range(settings.rounds)]
-    for n in range(settings.rounds):
-        masks = _cut(bench, pairs, settings.sparsity * (n + 1) / settings.rounds)
+    for n, (name, epochs) in enumerate(rounds(bench), start=1):
+        masks = _cut(bench, pairs, settings.sparsity * n / settings.rounds)
         bench.impose(masks)
-        bench.phase(f"round{n + 1}", epochs[n] - (epochs[n - 1] if n else 0))
+        bench.phase(name, epochs)
     masks = bench.masks or sc.Masks({})
     left = {pair.writer: int(masks[pair.writer].flatten(1).any(1).sum()) for pair in pairs}
     bench.facts["units"] = {name: [left[name], len(masks[name])] for name in left}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from secateur.lab.data.lookup import LabError
 from secateur.lab.settings import words
 from secateur.vocabulary import near_matches
 
-__all__ = ["choice", "lamp", "ramp", "shares"]
+__all__ = ["choice", "lamp", "levels", "ramp", "rounds", "shares"]
 
 UPDATES = 100  # redraws of the masks while sparsity rises
 
@@ -64,6 +65,25 @@ def shares(bench: Bench) -> dict[str, float]:
     if found and not bench.settings.sparsity:
         raise LabError("--layers needs a --sparsity above 0 for the layers it does not name")
     return found
+
+
+def rounds(bench: Bench) -> Iterator[tuple[str, int]]:
+    """Yield the name of each round's phase and its share of the pruning epochs."""
+    settings = bench.settings
+    ends = [settings.prune_epochs * n // settings.rounds for n in range(settings.rounds + 1)]
+    for n, (begin, end) in enumerate(itertools.pairwise(ends), start=1):
+        yield f"round{n}", end - begin
+
+
+def levels(bench: Bench) -> list[float]:
+    """Return the sparsity of each round, each removing the same share of what is left.
+
+    Raises:
+        LabError: that way the sparsity asked for is never reached.
+    """
+    if bench.settings.sparsity == 1:
+        raise LabError("each round takes a share of what is left, so sparsity 1 is never reached; use less")
+    return sc.geometric_rounds(bench.settings.sparsity, bench.settings.rounds)
 
 
 def ramp(bench: Bench, share: float | None = None) -> sc.Schedule:

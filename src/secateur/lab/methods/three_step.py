@@ -8,7 +8,7 @@ import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.checkpoint import snapshot
 from secateur.lab.data.lookup import LabError
-from secateur.lab.methods.parts import choice
+from secateur.lab.methods.parts import choice, levels, rounds
 
 __all__ = ["three_step"]
 
@@ -16,12 +16,8 @@ __all__ = ["three_step"]
 def three_step(bench: Bench) -> None:
     """Prune below a threshold, drop neurons that died of it, retrain what is left; several rounds."""
     settings = bench.settings
-    if settings.sparsity == 1:
-        raise LabError("each round takes a share of what is left, so sparsity 1 is never reached; use less")
     pairs = sc.chains(bench.model, bench.data.train.images[:2])
-    epochs = [settings.prune_epochs * (n + 1) // settings.rounds for n in range(settings.rounds)]
-    levels = sc.geometric_rounds(settings.sparsity, settings.rounds)
-    for n, level in enumerate(levels):
+    for n, (level, (name, epochs)) in enumerate(zip(levels(bench), rounds(bench), strict=True)):
         masks = _cut(bench, level)
         asked = masks.sparsity
         masks, dead = sc.drop_dead(masks, pairs)
@@ -32,7 +28,7 @@ def three_step(bench: Bench) -> None:
             bench.impose(masks)
         bench.asked = masks.sparsity
         training = replace(bench.retraining(), frozen=_fixed(bench, n))
-        bench.phase(f"round{n + 1}", epochs[n] - (epochs[n - 1] if n else 0), training=training)
+        bench.phase(name, epochs, training=training)
 
 
 def _cut(bench: Bench, sparsity: float) -> sc.Masks:
