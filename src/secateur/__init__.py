@@ -12,8 +12,11 @@ from secateur.choose.oneshot import prune
 from secateur.choose.scope import Global, PerRow, PerTensor, Window, erk, scaled, uniform
 from secateur.choose.selection import Choice, select
 from secateur.choose.targets import prunable, register
+from secateur.graph import Coupling, couple
 from secateur.masks import Masks, apply
 from secateur.measure import Report, Sensitivity, Timing, latencies, measure, sensitivity
+from secateur.measure.budget import prune_units
+from secateur.shrink import Shrinkage, UnitChoice, manifest, rebuild, shrink, shrinkage, unit_weights
 from secateur.train.distill import distillation
 from secateur.train.dropout import Dropouts
 from secateur.train.freeze import Freeze, freeze, pruned_layers
@@ -47,6 +50,7 @@ __all__ = [
     "Column",
     "ConstantSchedule",
     "CosineSchedule",
+    "Coupling",
     "Dead",
     "Dropouts",
     "Element",
@@ -68,11 +72,14 @@ __all__ = [
     "Schedule",
     "Scores",
     "Sensitivity",
+    "Shrinkage",
     "Timing",
+    "UnitChoice",
     "Weights",
     "Window",
     "apply",
     "chains",
+    "couple",
     "criteria",
     "distillation",
     "drop_dead",
@@ -82,17 +89,23 @@ __all__ = [
     "hold",
     "lamp",
     "latencies",
+    "manifest",
     "measure",
     "penalty",
     "prunable",
     "prune",
+    "prune_units",
     "pruned_layers",
+    "rebuild",
     "recalibrate",
     "register",
     "rewind",
     "scaled",
     "select",
     "sensitivity",
+    "shrink",
+    "shrinkage",
     "stats",
     "uniform",
+    "unit_weights",
 ]

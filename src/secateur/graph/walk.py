@@ -1,0 +1,249 @@
+"""One pass over an exported graph: every operation is run on the example, and on what is known of its operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+
+from secateur.graph.coupling import Axis, Coupling, Site, Size, grouped
+from secateur.graph.flow import Flow, along
+from secateur.graph.units import NONE, Units
+
+__all__ = ["Rule", "Walk", "operation", "place"]
+
+Rule: TypeAlias = "Callable[[Walk, fx.Node, Any], Flow | list[Flow]]"
+
+
+class Walk:
+    """What rules read and write while a graph is followed.
+
+    Args:
+        model: whose graph it is; its names are those of the result.
+        rules: by name of the operation.
+    """
+
+    def __init__(self, model: nn.Module, rules: dict[str, Rule]) -> None:
+        self.model = model
+        self.units = Units()
+        self.flows: dict[fx.Node, Any] = {}
+        self.sites: list[Site] = []
+        self.sizes: list[Size] = []
+        self.positions: dict[str, int] = {}
+        self._rules = rules
+        self._axes: dict[tuple[str, int], tuple[str, Tensor]] = {}
+        self._unknown: dict[str, None] = {}
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def run(self, program: Any, inputs: Sequence[Any]) -> None:
+        """Follow the graph of an exported program from its inputs to its outputs."""
+        bound = self._bind(program, inputs)
+        last = _last_uses(program.graph)
+        for node in program.graph.nodes:
+            if node.op == "placeholder":
+                self.flows[node] = bound[node.name]
+            elif node.op == "get_attr":
+                self.flows[node] = Flow(_attribute(program.graph_module, node.target))
+            elif node.op == "call_function":
+                self.flows[node] = self._call(node)
+            else:
+                for flow in self.operands(node):
+                    self.pin(flow, "an output of the model")
+            for each in last.get(node, ()):
+                _forget(self.flows[each])
+
+    def result(self) -> Coupling:
+        """Return what was found, units by the sets they ended in."""
+        units = {Axis(name, dim, role): self.units.roots(labels) for (name, dim), (role, labels) in self._axes.items()}
+        sizes = tuple(Size(s.module, s.attribute, self.units.roots(s.labels), s.dim, s.old) for s in self.sizes)
+        pinned = self.units.pinned()
+        groups, sites = grouped(units, pinned), tuple(self.sites)
+        return Coupling(units, groups, pinned, sites, sizes, self.positions, tuple(self._unknown))
+
+    def _bind(self, program: Any, inputs: Sequence[Any]) -> dict[str, Flow]:
+        signature = program.graph_signature
+        stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        constants = {**program.state_dict, **program.constants}
+        names = {id(t): name for name, t in reversed([*self.model.named_buffers(), *self.model.named_parameters()])}
+        given = iter(inputs)
+        bound: dict[str, Flow] = {}
+        for spec in signature.input_specs:
+            node = spec.arg.name
+            if node in stored:
+                tensor = _tensor(self.model, stored[node])
+                # Nothing is trained here, but a buffer may be written to.
+                value = tensor.detach() if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+                bound[node] = Flow(value, live=_flags(value, False), name=names.get(id(tensor), stored[node]))
+            elif spec.target is not None and spec.target in constants:
+                value = constants[spec.target]
+                bound[node] = Flow(value, live=_flags(value, False))
+            else:
+                value = next(given)
+                value = value.clone() if isinstance(value, Tensor) else value
+                bound[node] = Flow(value, live=_flags(value, True))
+        return bound
+
+    def _call(self, node: fx.Node) -> Any:
+        values = fx.map_arg((node.args, node.kwargs), lambda each: _values(self.flows[each]))
+        value = node.target(*values[0], **values[1])  # type: ignore[operator]
+        name = operation(node)
+        if name == "getitem":
+            return self.flows[node.args[0]][node.args[1]]  # type: ignore[index]
+        if not isinstance(value, Tensor | list | tuple):
+            return Flow(value)
+        rule = self._rules.get(name) or self._rules.get(name.removesuffix("_"))
+        if rule is None:
+            return self.unknown(node, value)
+        found = rule(self, node, value)
+        if name.endswith("_") and isinstance(found, Flow):
+            # In place: whatever still reads the operand reads the result.
+            operand = self.flows[node.args[0]]  # type: ignore[index]
+            operand.labels, operand.live = found.labels, found.live
+        return found
+
+    # -- for the rules ------------------------------------------------------------------------------------------
+
+    def flow(self, node: Any) -> Flow | None:
+        """Return what is known of an argument, or None if it is no tensor."""
+        found = self.flows.get(node) if isinstance(node, fx.Node) else None
+        return found if isinstance(found, Flow) and isinstance(found.value, Tensor) else None
+
+    def operands(self, node: fx.Node) -> list[Flow]:
+        """Return what is known of all tensors among the arguments of a node."""
+        return [flow for each in node.all_input_nodes for flow in _leaves(self.flows[each])]
+
+    def plain(self, node: fx.Node, value: Any) -> Any:
+        """Return the flow of a value without units; it depends on the inputs if an operand does."""
+        live = any(bool(flow.live.any()) for flow in self.operands(node) if flow.live is not None)
+        if isinstance(value, list | tuple):
+            return [Flow(each, live=_flags(each, live)) for each in value]
+        return Flow(value, live=_flags(value, live))
+
+    def unknown(self, node: fx.Node, value: Any, why: str = "") -> Any:
+        """Pin what an operation reads, because it cannot be followed, and name it."""
+        reason = f"{why or operation(node)} at {place(node)}"
+        labelled = [flow for flow in self.operands(node) if flow.labels is not None]
+        stored = [flow for flow in self.operands(node) if flow.name]
+        if labelled or stored:
+            self._unknown[reason] = None
+        for flow in labelled:
+            self.pin(flow, reason)
+        for flow in stored:
+            for dim in range(flow.value.ndim):
+                self.store(flow.name, dim, "follows", torch.full((flow.value.shape[dim],), NONE))
+        return self.plain(node, value)
+
+    def pin(self, flow: Flow, reason: str) -> None:
+        """Keep the units of a value whole."""
+        if flow.labels is not None:
+            self.units.pin(flow.labels.unique().tolist(), reason)
+
+    def store(self, name: str, dim: int, role: str, labels: Tensor) -> None:
+        """Note which unit each index along an axis of a tensor holds; what is used twice holds the same both times."""
+        known = self._axes.get((name, dim))
+        if known is None:
+            self._axes[name, dim] = role, labels.clone()
+        else:
+            self.units.unite(known[1], labels, name)
+
+    def even(self, flow: Flow, dims: Iterable[int]) -> None:
+        """Unite units along some axes, so that labels differ along others only."""
+        for dim in dims:
+            labels = flow.labels
+            if labels is not None and labels.shape[dim] > 1:
+                first = labels.narrow(dim, 0, 1)
+                self.units.unite(labels, first)
+                flow.labels = first
+
+    def whole(self, flow: Flow, dims: Iterable[int], reason: str) -> None:
+        """Make sure no unit is removed along some axes: unite along them, or pin if units lie along no other."""
+        if flow.labels is None:
+            return
+        dims = {dim % flow.labels.ndim for dim in dims} & set(along(flow.labels))
+        if dims and dims == set(along(flow.labels)):
+            self.pin(flow, reason)
+        else:
+            self.even(flow, sorted(dims))
+
+    def read(self, flow: Flow, dim: int) -> Tensor | None:
+        """Return the units along one axis of an activation, made the only one along which they differ."""
+        if flow.labels is None:
+            return None
+        dim %= flow.labels.ndim
+        self.even(flow, [each for each in along(flow.labels) if each != dim])
+        return flow.labels.reshape(-1).expand(flow.shape[dim]).clone()
+
+    def count(self, node: fx.Node, labels: Tensor, dim: int, old: int, attribute: str = "") -> None:
+        """Note a number in the code that counts units."""
+        self.sizes.append(Size(_path(node), attribute, labels, dim, old))
+
+
+def operation(node: fx.Node) -> str:
+    """Return the name of an operation without its overload.
+
+    Example:
+        >>> graph = fx.Graph()
+        >>> operation(graph.call_function(torch.ops.aten.add.Tensor))
+        'add'
+    """
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(packet, "__name__", packet))
+
+
+def place(node: fx.Node) -> str:
+    """Return the path of the module that an operation belongs to, for messages."""
+    return _path(node) or "the model itself"
+
+
+def _path(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    path: str = next(reversed([name for name, _ in stack.values()]), "")
+    return path
+
+
+def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    """Return for every node the values that nothing after it reads."""
+    seen: set[fx.Node] = set()
+    last: dict[fx.Node, list[fx.Node]] = {}
+    for node in reversed(graph.nodes):
+        for each in node.all_input_nodes:
+            # The parts of a list are freed one by one, as they are taken.
+            if each not in seen and operation(node) != "getitem":
+                seen.add(each)
+                last.setdefault(node, []).append(each)
+    return last
+
+
+def _forget(flows: Any) -> None:
+    for flow in _leaves(flows):
+        if not flow.name:
+            flow.value = torch.empty(flow.value.shape, device="meta")
+
+
+def _leaves(flows: Any) -> Iterator[Flow]:
+    for flow in flows if isinstance(flows, list) else [flows]:
+        if isinstance(flow.value, Tensor):
+            yield flow
+
+
+def _values(flows: Any) -> Any:
+    return [flow.value for flow in flows] if isinstance(flows, list) else flows.value
+
+
+def _flags(value: Any, flag: bool) -> Tensor | None:
+    return torch.full((1,) * value.ndim, flag) if isinstance(value, Tensor) else None
+
+
+def _tensor(model: nn.Module, name: str) -> Tensor:
+    path, _, leaf = name.rpartition(".")
+    found: Tensor = getattr(model.get_submodule(path), leaf)
+    return found
+
+
+def _attribute(root: Any, name: str) -> Any:
+    for word in name.split("."):
+        root = getattr(root, word)
+    return root
