@@ -96,7 +96,7 @@ def _beside(walk: Walk, result: Flow, other: Flow, node: fx.Node) -> None:
                 walk.even(result, others)
                 walk.store(other.name, dim - offset, "follows", result.labels.reshape(-1).expand(result.shape[dim]))
         return
-    told = [dim for dim in met if bool(_differs(other.value, dim - offset))]
+    told = [dim for dim in met if _tells(other, dim - offset)]
     walk.whole(result, told, f"{operation(node)} with what belongs to no unit at {place(node)}")
 
 
@@ -107,8 +107,11 @@ def _keeps(walk: Walk, flow: Flow) -> None:
             walk.store(flow.name, dim, "follows", torch.full((size,), -1))
 
 
-def _differs(value: Tensor, dim: int) -> Tensor:
-    return (value != value.narrow(dim, 0, 1)).any()
+def _tells(other: Flow, dim: int) -> bool:
+    """Say if an operand may differ along an axis: it depends on the inputs, or is a constant that does."""
+    if other.live is None or bool(other.live.any()):
+        return True
+    return bool((other.value != other.value.narrow(dim, 0, 1)).any())
 
 
 def _live(name: str, flows: list[Flow], ndim: int) -> Tensor:

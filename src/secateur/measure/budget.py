@@ -5,19 +5,21 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from secateur.choose.scope import PerTensor
 from secateur.graph.coupling import Coupling
 from secateur.graph.following import arguments, couple
 from secateur.masks import Masks, apply
 from secateur.measure.cost import Timing, latencies
 from secateur.modules import in_eval_mode, unwrap
 from secateur.shrink.choosing import UnitChoice, unit_weights
-from secateur.shrink.shrinking import NothingShrunkWarning, shrink
-from secateur.vocabulary import SelectionError, near_matches
+from secateur.shrink.shrinking import shrink, shrinkage
+from secateur.vocabulary import NothingPrunedWarning, SecateurWarning, SelectionError, Weights, near_matches
 
 __all__ = ["prune_units"]
 
@@ -65,15 +67,32 @@ def prune_units(
         raise SelectionError('give either sparsity= or target=, such as {"macs": 0.5}')
     choice = choice or UnitChoice(couple(model, example))
     weights = unit_weights(model, choice.coupling)
+    choice = _borne(model, example, choice, weights)
     if target is not None:
         kind, share = _target(target)
-        if kind == "latency":
-            cost = _latency(model, example, timing)
-        else:
-            cost = _counted(choice.coupling, unwrap(model), kind)
-        steps = 7 if kind == "latency" else 1 + sum(len(group.units) for group in choice.groups().values()).bit_length()
-        sparsity = _bisected(lambda at: cost(choice(weights, at, within)), share, steps)
+        timed = kind == "latency"
+        cost = _latency(model, example, timing) if timed else _counted(choice.coupling, unwrap(model), kind)
+        units = sum(len(group.units) for group in choice.groups().values())
+        steps = 7 if timed else 1 + units.bit_length()
+        scores = choice.scores(weights)
+        sparsity = _bisected(lambda at: cost(choice.select(weights, scores, at, within)), share, steps)
     return apply(model, choice(weights, sparsity, within))
+
+
+def _borne(model: nn.Module, example: Any, choice: UnitChoice, weights: Weights) -> UnitChoice:
+    """Leave out units that cannot be deleted because the code of the model counts them: found by trying."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecateurWarning)
+        masks = replace(choice, scope=PerTensor(), allocation=None)(weights, 0.5)
+        record = shrinkage(shrink(model, example, masks=masks))
+    if record is None or not record.refused:
+        return choice
+    warnings.warn(
+        f"the code of the model insists on the size of {', '.join(record.refused)}: their units stay",
+        NothingPrunedWarning,
+        stacklevel=3,
+    )
+    return replace(choice, ignore=(*choice.ignore, *record.refused))
 
 
 def _target(target: Mapping[str, float]) -> tuple[str, float]:
@@ -124,7 +143,7 @@ def _latency(model: nn.Module, example: Any, timing: Timing) -> Callable[[Masks]
 
     def cost(masks: Masks) -> float:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NothingShrunkWarning)
+            warnings.simplefilter("ignore", SecateurWarning)
             small = shrink(whole, example, masks=masks)
         with in_eval_mode(whole), in_eval_mode(small), torch.no_grad():
             before, after = latencies([lambda: whole(*args, **kwargs), lambda: small(*args, **kwargs)], timing)

@@ -46,7 +46,8 @@ class UnitChoice:
     """How to choose the units that go; called with weights and a sparsity it returns masks, as a Choice does.
 
     A unit's score pools the scores of all weights that write it, over every layer it is coupled through. The masks
-    of a unit that goes remove all of it: its rows, biases, norms and what reads it. :func:`secateur.shrink` then deletes it.
+    of a unit that goes remove all of it: its rows, biases, norms and what
+    reads it. :func:`secateur.shrink` then deletes it.
 
     Attributes:
         coupling: of the network, from :func:`secateur.couple`.
@@ -99,7 +100,16 @@ class UnitChoice:
         Raises:
             SelectionError: a sparsity is outside [0, 1] or missing, no unit may go, or a score is NaN.
         """
-        scores = self._scores(NamedTensors(weights))
+        return self.select(weights, self.scores(weights), sparsity, within)
+
+    def select(
+        self,
+        weights: Mapping[str, Tensor],
+        scores: Mapping[str, Tensor],
+        sparsity: float | None = None,
+        within: Mapping[str, Tensor] | None = None,
+    ) -> Masks:
+        """Return the masks that a call returns, for scores that are known already."""
         shares = self._shares(weights, scores, sparsity)
         left = {name: self._inside(name, within) for name in scores}
         kept = self._ranked(scores, shares, left)
@@ -124,7 +134,12 @@ class UnitChoice:
                 found[name if name not in found else f"{name} ({len(found)})"] = group
         return found
 
-    def _scores(self, weights: NamedTensors) -> dict[str, Tensor]:
+    def scores(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return one score for each unit of every group, float64 (U,), by the weight that writes the group first.
+
+        Raises:
+            SelectionError: no unit may go, weights are missing, or a score is NaN.
+        """
         groups = self.groups()
         if not groups:
             raise SelectionError("no unit of the model may go: see what its coupling says of each group")
@@ -132,9 +147,8 @@ class UnitChoice:
         missing = sorted(written - weights.keys())
         if missing:
             raise SelectionError(f"the weights lack {missing}; take them from secateur.unit_weights")
-        scores = self.criterion(
-            NamedTensors({name: weights[name] for name in weights if name in written}, weights.targets)
-        )
+        targets = getattr(weights, "targets", None)
+        scores = self.criterion(NamedTensors({name: weights[name] for name in weights if name in written}, targets))
         pooled = {name: self._pooled(group, scores) for name, group in groups.items()}
         for name, score in pooled.items():
             if bool(score.isnan().any()):
@@ -151,11 +165,13 @@ class UnitChoice:
             labels = self.coupling.units[axis].tolist()
             own = torch.tensor([index for index, unit in enumerate(labels) if unit in place])
             where = torch.tensor([place[labels[index]] for index in own.tolist()])
-            rows = scores[axis.name].movedim(axis.dim, 0).flatten(1)[own.to(scores[axis.name].device)].cpu().double()
+            rows = scores[axis.name].movedim(axis.dim, 0).flatten(1)[own.to(scores[axis.name].device)].cpu()
+            rows = rows if rows.dtype == torch.float64 else rows.float()
             if self.reduce == "max":
-                total = total.scatter_reduce(0, where, rows.amax(1), "amax", include_self=bool(count.any()))
+                total = total.scatter_reduce(0, where, rows.amax(1).double(), "amax", include_self=bool(count.any()))
             else:
-                total.index_add_(0, where, rows.square().sum(1) if self.reduce == "l2" else rows.sum(1))
+                pooled = rows.square().sum(1) if self.reduce == "l2" else rows.sum(1)
+                total.index_add_(0, where, pooled.double())
             count.index_add_(0, where, torch.full((len(own),), float(rows.shape[1]), dtype=torch.float64))
         if self.reduce == "l2":
             total = total.sqrt()
@@ -199,7 +215,7 @@ class UnitChoice:
         return torch.tensor([unit in alive for unit in group.units])
 
     def _ranked(
-        self, scores: dict[str, Tensor], shares: Mapping[str, float], left: dict[str, Tensor]
+        self, scores: Mapping[str, Tensor], shares: Mapping[str, float], left: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         together = [list(scores)] if isinstance(self.scope, Global) else [[name] for name in scores]
         kept: dict[str, Tensor] = {}

@@ -41,6 +41,7 @@ class Shrinkage:
         removed: units removed, by the weight that wrote them.
         units: units there were, by that weight.
         stays: what could not be removed though it is dead, and why.
+        refused: weights whose units the code of the model counts in a way that is not understood.
         unknown: operations that could not be followed.
         folded: biases and running means that took up constants.
         worst: largest difference of an output, as a share of the outputs' range.
@@ -52,6 +53,7 @@ class Shrinkage:
     removed: dict[str, int]
     units: dict[str, int]
     stays: tuple[str, ...]
+    refused: tuple[str, ...]
     unknown: tuple[str, ...]
     folded: tuple[str, ...]
     worst: float
@@ -210,7 +212,8 @@ def _record(
             units[axis.name] = len(labels)
             removed[axis.name] = len(labels) - len(kept.get(axis.name, {}).get(axis.dim, labels))
     stays = sorted({f"{_written_by(coupling, unit)}: {why}" for unit, why in dead.stays.items()})
-    stays += [f"{group.axes[0].name}: the model's code insists on its size" for group in refused]
+    insists = tuple(sorted({a.name for group in refused for a in group.axes if a.role == "writes"}))
+    stays += [f"{name}: the model's code insists on its size" for name in insists]
     manifest = compare(model, small)
     earlier = shrinkage(model)
     if earlier is not None:
@@ -218,7 +221,16 @@ def _record(
         manifest = _merged(earlier.manifest, manifest)
     sizes = cast(tuple[int, int], tuple(sum(p.numel() for p in each.parameters()) for each in (model, small)))
     return Shrinkage(
-        kept, removed, units, tuple(stays), coupling.unknown, tuple(sorted(dead.folds)), worst, sizes, manifest
+        kept=kept,
+        removed=removed,
+        units=units,
+        stays=tuple(stays),
+        refused=insists,
+        unknown=coupling.unknown,
+        folded=tuple(sorted(dead.folds)),
+        worst=worst,
+        parameters=sizes,
+        manifest=manifest,
     )
 
 
