@@ -164,13 +164,12 @@ def _written(walk: Walk, layer: _Layer, live: Tensor, value: Tensor) -> Flow:
 
 def _site(walk: Walk, node: fx.Node, layer: _Layer, live: Tensor, weight: fx.Node) -> Site:
     """Note what is read here: what is constant, its value, and where that could be moved to."""
-    x = layer.x.value.movedim(layer.dim, -1).reshape(-1, live.numel())
     constant = torch.full(live.shape, torch.nan, dtype=torch.float64)
     still = (~live).nonzero().flatten()
-    if len(still) and len(x):
-        columns = x[:, still]
-        same = (columns == columns[:1]).all(0)
-        constant[still[same]] = columns[0, same].double()
+    if len(still) and layer.x.value.numel():
+        rows = layer.x.value.index_select(layer.dim, still).movedim(layer.dim, 0).flatten(1)
+        same = (rows == rows[:, :1]).all(1)
+        constant[still[same]] = rows[same, 0].double()
     return Site(
         place(node),
         Axis(layer.weight.name, layer.in_dim, "reads"),
