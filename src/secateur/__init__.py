@@ -16,6 +16,10 @@ from secateur.graph import Coupling, couple
 from secateur.masks import Masks, apply
 from secateur.measure import Report, Sensitivity, Timing, latencies, measure, sensitivity
 from secateur.measure.budget import prune_units
+from secateur.pack.container import Packed, read_index
+from secateur.pack.csr import to_csr
+from secateur.pack.packing import pack
+from secateur.pack.unpacking import unpack
 from secateur.shrink import Shrinkage, UnitChoice, manifest, rebuild, shrink, shrinkage, unit_weights
 from secateur.train.distill import distillation
 from secateur.train.dropout import Dropouts
@@ -38,6 +42,7 @@ from secateur.train.schedules import (
     Schedule,
     geometric_rounds,
 )
+from secateur.train.share import Codebooks, Sharing, codebooks, share
 from secateur.vocabulary import Scores, Weights
 
 __version__ = "0.1.0"
@@ -47,6 +52,7 @@ __all__ = [
     "Chain",
     "ChainSchedule",
     "Choice",
+    "Codebooks",
     "Column",
     "ConstantSchedule",
     "CosineSchedule",
@@ -61,6 +67,7 @@ __all__ = [
     "LinearSchedule",
     "Masks",
     "OneShotSchedule",
+    "Packed",
     "PerRow",
     "PerTensor",
     "PolynomialSchedule",
@@ -72,6 +79,7 @@ __all__ = [
     "Schedule",
     "Scores",
     "Sensitivity",
+    "Sharing",
     "Shrinkage",
     "Timing",
     "UnitChoice",
@@ -79,6 +87,7 @@ __all__ = [
     "Window",
     "apply",
     "chains",
+    "codebooks",
     "couple",
     "criteria",
     "distillation",
@@ -91,11 +100,13 @@ __all__ = [
     "latencies",
     "manifest",
     "measure",
+    "pack",
     "penalty",
     "prunable",
     "prune",
     "prune_units",
     "pruned_layers",
+    "read_index",
     "rebuild",
     "recalibrate",
     "register",
@@ -103,9 +114,12 @@ __all__ = [
     "scaled",
     "select",
     "sensitivity",
+    "share",
     "shrink",
     "shrinkage",
     "stats",
+    "to_csr",
     "uniform",
     "unit_weights",
+    "unpack",
 ]

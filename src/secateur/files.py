@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import safetensors
 from safetensors.torch import load as load_bytes
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from secateur.vocabulary import CorruptFileError
 
-__all__ = ["read_json", "read_tensors", "write_bytes", "write_json", "write_tensors", "write_text"]
+__all__ = ["read_json", "read_tensors", "replacing", "write_bytes", "write_json", "write_tensors", "write_text"]
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -25,11 +26,18 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full; ``path`` is then as it was.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` when the ``with`` ends well, and is gone if it does not."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # Temporary files are made private; the finished file gets the usual permissions.

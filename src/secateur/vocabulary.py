@@ -21,8 +21,11 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    # The readers of packed files use these words in a Python that has no torch.
+    from torch import Tensor
 
 __all__ = [
     "BadTargetError",
@@ -106,7 +109,7 @@ class Target:
     parameter: weakref.ref[Tensor] | None = None
 
 
-class NamedTensors(dict[str, Tensor]):
+class NamedTensors(dict[str, "Tensor"]):
     """A dict from ``state_dict`` name to tensor that remembers what its tensors are in the model.
 
     A plain dict is accepted wherever this is; every tensor is then laid out as a Linear weight.

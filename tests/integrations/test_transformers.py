@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import secateur as sc
+from secateur.vocabulary import BadTargetError
 
 transformers = pytest.importorskip("transformers")
 from loops import assert_held  # noqa: E402 - after the skip
@@ -175,3 +176,25 @@ def test_the_model_saved_is_the_plain_model(kind: str, tmp_path: Path) -> None:
     again = type(model).from_pretrained(tmp_path)
     assert list(again.state_dict()) == before
     assert_held(again, masks, 0.5)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_model_comes_back_from_its_folder(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    model = MODELS[name][0]().to(dtype).eval()
+    targets = st.prunable(model)
+    sc.apply(model, sc.select(sc.criteria.magnitude(targets), sparsity=0.9))
+    packed = st.save_packed(model, tmp_path)
+    assert (tmp_path / "config.json").exists() and packed.path == tmp_path / "model.sct"
+    kind = transformers.AutoModelForSequenceClassification if name == "bert" else transformers.AutoModelForCausalLM
+    for each in (kind, type(model)):
+        back = st.load_packed(each, tmp_path)
+        assert back.dtype == dtype
+        tokens = torch.arange(12)[None]
+        assert torch.equal(back(tokens).logits, model(tokens).logits)
+
+
+def test_a_packed_model_of_another_class_is_refused(tmp_path: Path) -> None:
+    st.save_packed(MODELS["bert"][0](), tmp_path)
+    with pytest.raises(BadTargetError, match="does not fit"):
+        st.load_packed(transformers.AutoModelForMaskedLM, tmp_path)

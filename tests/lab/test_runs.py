@@ -119,7 +119,7 @@ def test_the_test_set_is_looked_at_once_for_each_net_at_the_end(
     monkeypatch.setattr(runs, "evaluate", evaluate)
     result = runs.run(SMALL, tmp_path / "run")
     test = result["data"]["test"]
-    assert seen.count(test) == 3 and seen[-3:] == [test] * 3
+    assert seen.count(test) == 4 and seen[-4:] == [test] * 4
 
 
 def test_the_best_epoch_is_one_at_the_final_sparsity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

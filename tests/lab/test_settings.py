@@ -54,7 +54,7 @@ def test_a_file_holds_the_same_settings(tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_is_described_and_belongs_to_a_group(name: str) -> None:
     metadata = FIELDS[name].metadata
-    assert metadata["group"] in ("what", "training", "pruning", "retraining") and len(metadata["help"]) > 15
+    assert metadata["group"] in ("what", "training", "pruning", "retraining", "packing") and len(metadata["help"]) > 15
 
 
 @pytest.mark.parametrize("name", [n for n, each in FIELDS.items() if "low" in each.metadata])

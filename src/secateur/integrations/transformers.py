@@ -14,24 +14,29 @@ from secateur.choose.targets import prunable as core_prunable
 from secateur.choose.targets import register
 from secateur.integrations.following import Follower
 from secateur.masks import Masks
+from secateur.pack.container import Packed, read_index
+from secateur.pack.packing import TORCH_DTYPES, pack
+from secateur.pack.unpacking import unpack
 from secateur.train.regrow import Regrow
 from secateur.train.schedules import Schedule
 from secateur.vocabulary import Layout, MissingExtraError, NothingPrunedWarning, Weights
 
 try:
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers import AutoConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
     from transformers.pytorch_utils import Conv1D
 except ImportError as error:
     raise MissingExtraError(
         "secateur.integrations.transformers needs transformers: pip install 'secateur[transformers]'"
     ) from error
 
-__all__ = ["IGNORED", "Pruning", "prunable"]
+__all__ = ["IGNORED", "Pruning", "load_packed", "prunable", "save_packed"]
 
 Pattern = str | type[nn.Module]
 
 # Heads, and what routes tokens to experts. Embeddings are no targets unless they are included.
 IGNORED = ("lm_head", "classifier", "score", "qa_outputs", "*.pooler", "pooler", "*.gate", "*.router", "*embeddings*")
+
+_PACKED = "model.sct"
 
 register(Conv1D, {"weight": Layout(out_axis=1, in_axis=0)})
 
@@ -72,6 +77,56 @@ def prunable(
         # A default that matches nothing here is no mistake.
         warnings.simplefilter("ignore", NothingPrunedWarning)
         return core_prunable(model, include, ignore, biases)
+
+
+def save_packed(model: Any, folder: str | Path, *, bits: int | None = None) -> Packed:
+    """Write a transformers model into a folder as ``save_pretrained`` does, its weights packed (``model.sct``).
+
+    Args:
+        model: any ``PreTrainedModel``.
+        folder: made if it is not there.
+        bits: as in :func:`secateur.pack`; lossless if None.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    model.config.save_pretrained(folder)
+    if getattr(model, "generation_config", None) is not None and model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    return pack(model, Path(folder) / _PACKED, bits=bits)
+
+
+def load_packed(kind: Any, folder: str | Path) -> Any:
+    """Return the model that :func:`save_packed` wrote, in eval mode.
+
+    Args:
+        kind: an ``AutoModel...`` class, or the model's own.
+        folder: with ``config.json`` and ``model.sct``.
+
+    Raises:
+        CorruptFileError: the packed file is damaged, hostile or no packed file.
+        BadTargetError: it does not fit the class that was asked for.
+        FileNotFoundError: there is no packed file.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import AutoModelForCausalLM, GPT2Config
+        >>> tiny = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=16, bos_token_id=0, eos_token_id=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     packed = save_packed(AutoModelForCausalLM.from_config(tiny), folder)
+        ...     model = load_packed(AutoModelForCausalLM, folder)
+        >>> type(model).__name__, dict(packed.ties)
+        ('GPT2LMHeadModel', {'lm_head.weight': 'transformer.wte.weight'})
+    """
+    path = Path(folder) / _PACKED
+    records = read_index(path).records.values()
+    config = AutoConfig.from_pretrained(folder)
+    model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+    types = {TORCH_DTYPES[record.dtype] for record in records}
+    floats = [dtype for dtype in types if dtype.is_floating_point]
+    if len(floats) == 1:  # a model is made in the type of its config, and may have been converted since
+        model = model.to(floats[0])
+    return unpack(path, into=model).eval()
 
 
 def _stacked(parameter: nn.Parameter) -> Layout:

@@ -164,6 +164,7 @@ class Bench:
         """Return a bench as this one stands, with settings and a folder of its own; this one is left as it is."""
         twin = copy.copy(self)
         twin.settings, twin.asked, twin.folder = settings, settings.sparsity, self.folder / name
+        self.dropouts.restore()  # the twin's rates begin where this one's did; each epoch sets them anew
         twin.model = copy.deepcopy(self.model)
         twin.dropouts = sc.Dropouts(twin.model, self.data.train.images[:2])
         if self.masks is not None:

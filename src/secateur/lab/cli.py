@@ -1,4 +1,4 @@
-"""The command line: run, sweep, report, inspect, export, methods. Bad input is one clear line and an exit code."""
+"""The command line: run, sweep, report, pack, export and others. Bad input is one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -202,16 +202,50 @@ def report(folder: Path) -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def inspect(path: Path) -> None:
-    """Show what is in a safetensors file, a mask file or a run folder: sparsity by tensor, bytes.
+    """Show what is in a safetensors, mask or packed file or a run folder: sparsity by tensor, bytes.
 
     \b
     Examples:
       secateur inspect runs/digits-lenet-300-100-gradual-s0.9-seed0
       secateur inspect model.safetensors
+      secateur inspect model.sct
     """
     from secateur.lab import show
 
     show.inspect(path)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--bits", type=click.IntRange(1, 8), help="Codebooks of so many bits  [default: none, lossless]")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: beside the model, .sct]")
+def pack(path: Path, bits: int | None, out: Path | None) -> None:
+    """Pack the network of a finished run, or a safetensors file, without its zeros.
+
+    \b
+    Examples:
+      secateur pack runs/digits-lenet-300-100-gradual-s0.9-seed0
+      secateur pack model.safetensors --bits 5 --out small.sct
+    """
+    from secateur.lab import packing
+
+    packed = packing.pack(path, bits, out)
+    click.echo(f"{packed}\npacked: {packed.path}")
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: NAME.unpacked.safetensors]")
+def unpack(path: Path, out: Path | None) -> None:
+    """Write the tensors of a packed file as a plain safetensors file, which everyone can load.
+
+    \b
+    Example:
+      secateur unpack model.sct --out model.safetensors
+    """
+    from secateur.lab import packing
+
+    click.echo(f"unpacked: {packing.unpack(path, out)}")
 
 
 @main.command()

@@ -88,6 +88,7 @@ class Phase:
         self.notes: list[str] = []
         self.pruner: sc.Pruner | None = None
         self.hold: sc.Hold | None = None
+        self.sharing: sc.Sharing | None = None
 
     def run(self, folder: Path) -> checkpoint.State:
         """Return the state the phase ends in: from disk if it is there, going on from what is there if not."""
@@ -134,6 +135,11 @@ class Phase:
             )
         elif desk.masks is not None:
             self.hold = sc.hold(self.optimizer, desk.masks, desk.model)
+        if self.training.bits:
+            books = sc.codebooks(sc.prunable(desk.model, biases=True), self.training.bits)
+            self.sharing = sc.share(self.optimizer, books)
+            # Untrained centroids are a result too, which training has to beat.
+            self.best, self.best_accuracy = checkpoint.snapshot(desk.model), self._validate()
 
     def run_epoch(self) -> None:
         """Train one epoch, or the part of it that lies between ``begin`` and ``stop``."""
@@ -203,6 +209,8 @@ class Phase:
         state.groups["best"] = self.best or {}
         if self.pruner:
             checkpoint.add_pruner(state, self.pruner)
+        if self.sharing:
+            state.groups["codebooks"] = self.sharing.codebooks.state_dict()
         return state
 
     def resume(self, state: checkpoint.State) -> None:
@@ -211,6 +219,8 @@ class Phase:
         checkpoint.restore_optimizer(self.optimizer, state.groups.get("optimizer", {}))
         if self.pruner:
             self.pruner.load_state_dict(checkpoint.pruner_state(state))
+        if self.sharing:
+            self.sharing.codebooks.load_state_dict(state.groups.get("codebooks", {}))
         self.best = state.groups.get("best")
         self.epoch, self.seconds = state.values["epoch"], state.values["seconds"]
         self.best_accuracy, self.best_epoch = state.values["best_accuracy"], state.values["best_epoch"]
@@ -223,12 +233,14 @@ class Phase:
         masks = self.pruner.finalize() if self.pruner else desk.masks
         if self.hold:
             self.hold.release()
+        if self.sharing:
+            self.sharing.release()
         if self.best:
             desk.model.load_state_dict(self.best)
         else:
             if masks is not None and desk.settings.recalibrate:
                 sc.recalibrate(desk.model, [images for images, _ in batches(desk.data.train, 250)][:100])
-            self.best_accuracy = evaluate(desk.model, desk.data.validation).accuracy
+            self.best_accuracy = self._validate()
         values: dict[str, Any] = {
             "validation": self.best_accuracy,
             "best_epoch": self.best_epoch,
@@ -242,6 +254,9 @@ class Phase:
 
     def _at_target(self) -> bool:
         return self.pruner is None or self.pruner.step_count >= self.pruner.schedule.end_step
+
+    def _validate(self) -> float:
+        return evaluate(self.desk.model, self.desk.data.validation).accuracy
 
     def _masks(self) -> sc.Masks | None:
         return self.pruner.masks if self.pruner else self.desk.masks

@@ -22,6 +22,7 @@ from secateur.lab.bench import Bench, Outcome
 from secateur.lab.data import Dataset, Split, load
 from secateur.lab.environment import environment
 from secateur.lab.journal import Journal
+from secateur.lab.quantizing import quantize
 from secateur.lab.settings import Settings, read_settings, write_settings
 from secateur.lab.training import evaluate
 from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
@@ -72,6 +73,8 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
             bench = _bench(settings, folder, options, journal)
             write_settings(folder / "config.toml", settings, f"secateur {sc.__version__}; run again with --config")
             nets, bench = _phases(bench, method, options.dense or folder / "phases")
+            if settings.bits:
+                nets["quantized"] = _quantized(bench, folder)
             result = _result(bench, nets, folder.name)
             _keep(nets["pruned"], folder)
         write_json(folder / "result.json", result)
@@ -106,12 +109,18 @@ class _Net:
     model: nn.Module
     epochs: float
     masks: sc.Masks | None = None
+    packed: int | None = None
 
 
 def _net(bench: Bench) -> _Net:
     # Tested and measured on the CPU wherever it was trained; masks are found by name again, on the copy.
     masks = None if bench.masks is None else bench.masks.to("cpu")
     return _Net(bench.last, copy.deepcopy(bench.model).eval().cpu(), bench.trained, masks)
+
+
+def _quantized(bench: Bench, folder: Path) -> _Net:
+    found = quantize(bench, folder / "quantized.sct")
+    return _Net(found.outcome, found.model, found.epochs, packed=found.bytes)
 
 
 def _phases(bench: Bench, method: str, dense_folder: Path) -> tuple[dict[str, _Net], Bench]:
@@ -158,7 +167,9 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
             "epochs": net.epochs,
             "best_epoch": net.outcome.best_epoch,
         }
-        if key != "dense_longer":
+        if net.packed is not None:
+            accuracy[key] |= {"bits": settings.bits, "bytes": net.packed}
+        elif key != "dense_longer":
             masks = nets["pruned"].masks
             asked = bench.asked if key == "pruned" and masks is not None else None
             if key == "dense" and masks is not None:  # the same targets, none of them pruned
@@ -191,6 +202,7 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
 def _keep(net: _Net, folder: Path) -> None:
     """Write the pruned network and its masks where a user looks for them."""
     write_tensors(folder / "model.safetensors", net.model.state_dict(), {"format": "pt"})
+    sc.pack(net.model, folder / "model.sct")
     if net.masks is not None:
         net.masks.save(folder / "masks.safetensors")
 
@@ -229,6 +241,7 @@ def _claim(folder: Path, settings: Settings, again: bool) -> None:
 
 
 _OURS = {".lock", "masks.safetensors", "metrics.jsonl", "model.safetensors", "phases", "tensorboard"}
+_OURS |= {"model.sct", "quantized.sct"}
 
 
 @contextlib.contextmanager

@@ -128,6 +128,9 @@ class Settings:
     temperature: float = _number(4.0, "retraining", "softens those outputs", 0, 1000, above=True)
     recalibrate: bool = _switch("retraining", "estimate BatchNorm statistics anew after pruning")
 
+    bits: int = _number(5, "packing", "bits of the codebooks of a second, quantized packed file; 0 for none", 0, 8)
+    share_epochs: int = _number(2, "packing", "epochs in which the values of the codebooks are trained")
+
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)

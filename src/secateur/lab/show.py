@@ -39,6 +39,8 @@ _FIGURES = {
     "multiply-adds with a kept weight": ("macs", "effective"),
     "bytes": ("bytes", "dense"),
     "bytes, gzipped": ("bytes", "gzipped"),
+    "bytes as torch CSR": ("bytes", "csr"),
+    "bytes, packed": ("bytes", "packed"),
     "latency, ms (median)": ("latency", "median_ms"),
 }
 
@@ -58,6 +60,10 @@ def run_summary(result: dict[str, Any]) -> None:
     if longer:
         rows.append(["test accuracy, trained as long", f"{longer['test']:.4f}", f"{accuracy['pruned']['test']:.4f}"])
     rows += [[label, _figure(dense, *keys), _figure(pruned, *keys)] for label, keys in _FIGURES.items()]
+    if quantized := accuracy.get("quantized"):
+        bits = f"packed with codebooks of {quantized['bits']} bits"
+        rows.append([f"bytes, {bits}", "-", f"{quantized['bytes']:,}"])
+        rows.append([f"test accuracy, {bits}", "-", f"{quantized['test']:.4f}"])
     _table(result["name"], ["", "dense", "pruned"], rows)
     for warning in result["warnings"]:
         print(f"warning: {warning}")  # noqa: T201
@@ -86,7 +92,7 @@ def sweep_summary(result: dict[str, Any]) -> None:
 
 
 def inspect(path: Path) -> None:
-    """Print sparsity by tensor of a safetensors file, a mask file or a run folder.
+    """Print sparsity by tensor of a safetensors, mask or packed file or a run folder.
 
     Raises:
         LabError: there is nothing to inspect at ``path``.
@@ -100,6 +106,9 @@ def inspect(path: Path) -> None:
     if not path.exists():
         raise LabError(f"there is no file or folder {path}")
     tensors, metadata = read_tensors(path)
+    if "sct" in metadata:
+        print(sc.read_index(path))  # noqa: T201
+        return
     if metadata.get("format") == "secateur-masks":
         masks = sc.Masks.load(path)
         counts = {name: (masks.count(name).kept, mask) for name, mask in masks.items()}

@@ -51,6 +51,7 @@ class Training:
         begin, stop: steps of the curve, and of the data, between which to train; all of them by default. With
             ``stop`` the last state is kept, not the best.
         stream: name of the phase whose batches to see; the phase's own if empty.
+        bits: of codebooks whose values the weights share while these are trained; 0 for weights of their own.
     """
 
     rate: float = 1.0
@@ -64,6 +65,7 @@ class Training:
     begin: int = 0
     stop: int | None = None
     stream: str = ""
+    bits: int = 0
 
 
 @dataclass(frozen=True)

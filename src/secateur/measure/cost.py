@@ -18,7 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from secateur.measure.report import Bytes, Latency
-from secateur.vocabulary import SelectionError
+from secateur.pack.csr import csr_bytes
+from secateur.pack.packing import packed_bytes
+from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["Timing", "latencies", "latency", "peak_memory", "size_in_bytes"]
 
@@ -45,7 +47,7 @@ class Timing:
 
 
 def size_in_bytes(model: nn.Module) -> Bytes:
-    """Return the size of the ``state_dict`` as a safetensors file, tied tensors once, plain and gzipped.
+    """Return the size of the ``state_dict``, tied tensors once: as a file, gzipped, as torch CSR, and packed.
 
     Example:
         >>> size_in_bytes(nn.Linear(100, 10, bias=False)).dense > 4000
@@ -56,7 +58,7 @@ def size_in_bytes(model: nn.Module) -> Bytes:
 
 
 def bytes_of(named: Mapping[str, Tensor]) -> Bytes:
-    """Return the size of named tensors as a safetensors file, those that share their values once, plain and gzipped.
+    """Return the size of named tensors, those that share their values once, in the forms of :class:`Bytes`.
 
     Example:
         >>> bytes_of({"w": torch.zeros(1000)}).dense > 4000
@@ -71,7 +73,12 @@ def bytes_of(named: Mapping[str, Tensor]) -> Bytes:
         seen.add(key)
         tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     data = save(tensors)
-    return Bytes(len(data), len(gzip.compress(data, compresslevel=6, mtime=0)))
+    gzipped = len(gzip.compress(data, compresslevel=6, mtime=0))
+    try:
+        packed = packed_bytes(tensors)
+    except BadTargetError:  # of a type that only safetensors knows
+        packed = None
+    return Bytes(len(data), gzipped, csr_bytes(tensors), packed)
 
 
 def latency(function: Callable[[], object], timing: Timing = Timing(), batch: int = 1) -> Latency:

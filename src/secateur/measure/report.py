@@ -79,10 +79,19 @@ class Macs:
 
 @dataclass(frozen=True)
 class Bytes:
-    """Bytes of the ``state_dict`` as safetensors, and of that file gzipped at level 6."""
+    """Bytes of the ``state_dict`` in four forms; None where they were not counted.
+
+    Attributes:
+        dense: as safetensors.
+        gzipped: that file gzipped at level 6.
+        csr: float matrices as ``torch.sparse_csr``, the rest dense; values and indices alone, no header.
+        packed: as the file that :func:`secateur.pack` writes without loss.
+    """
 
     dense: int
     gzipped: int
+    csr: int | None = None
+    packed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ class Report:
             targets=pick(Share, data["targets"]),
             parameters=pick(Share, data["parameters"]),
             layers=layers,
-            bytes=pick(Bytes, data["bytes"]),
+            bytes=pick(Bytes, {"csr": None, "packed": None, **data["bytes"]}),  # older reports lack two
             target_sparsity=data["target_sparsity"],
             macs=data["macs"] and pick(Macs, data["macs"]),
             latency=data["latency"] and pick(Latency, data["latency"]),
@@ -189,7 +198,9 @@ class Report:
             lines.append(f"compression ratio {self.targets.compression:.2f} (target weights over kept target weights)")
         if self.target_sparsity is not None:
             lines.append(f"sparsity asked for {self.target_sparsity:g}, reached {self.reached.sparsity:.6f}")
-        lines.append(f"file {self.bytes.dense:,} bytes, gzipped {self.bytes.gzipped:,} bytes")
+        sizes = {"gzipped": self.bytes.gzipped, "as torch CSR": self.bytes.csr, "packed": self.bytes.packed}
+        others = "".join(f", {what} {size:,}" for what, size in sizes.items() if size is not None)
+        lines.append(f"bytes: file {self.bytes.dense:,}{others}")
         if self.latency:
             t = self.latency
             lines.append(

@@ -472,3 +472,27 @@ def test_biases_are_targets_if_asked() -> None:
     assert [int(np.sum(keras.ops.convert_to_numpy(mask))) for mask in sk.masks_of(model).values()] == [81, 3, 135, 3]
     sk.strip_pruning(model)
     assert sk.masks_of(model) == sc.Masks({}) and all(v.constraint is None for v in model.weights)
+
+
+@pytest.mark.parametrize("make", [sequential, functional])
+def test_a_packed_model_comes_back(tmp_path: Path, make: Any) -> None:
+    model, other = make(), make()
+    sk.prune(model, 0.8)
+    packed = sk.pack(model, tmp_path / "x.sct", metadata={"by": "keras"})
+    assert packed.metadata == {"by": "keras"} and packed.nbytes > packed.size
+    assert sk.unpack(tmp_path / "x.sct", into=other) is other
+    assert np.array_equal(model.predict(IMAGES, verbose=0), other.predict(IMAGES, verbose=0))
+    small = sk.pack(model, tmp_path / "y.sct", bits=3)
+    assert small.size < packed.size
+    sk.unpack(tmp_path / "y.sct", into=other)
+    kernel = keras.ops.convert_to_numpy(other.layers[-1].kernel)
+    assert len(np.unique(kernel[kernel != 0])) <= 8
+
+
+def test_a_packed_model_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    sk.pack(sequential(), tmp_path / "x.sct")
+    with pytest.raises(BadTargetError, match="variables"):
+        sk.unpack(tmp_path / "x.sct", into=functional())
+    other = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(6, 2), layers.Flatten(), layers.Dense(5)])
+    with pytest.raises(BadTargetError, match="does not fit"):
+        sk.unpack(tmp_path / "x.sct", into=other)

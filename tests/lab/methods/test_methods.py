@@ -165,7 +165,7 @@ def test_freezing_leaves_the_layers_that_took_the_pruning(tmp_path: Path) -> Non
 
 
 def test_a_ticket_starts_where_it_says(tmp_path: Path) -> None:
-    ticket = settings(method="lottery-ticket", rounds=2, rewind=0.5, prune_epochs=0)
+    ticket = settings(method="lottery-ticket", rounds=2, rewind=0.5, prune_epochs=0, bits=0)
     seen: list[dict[str, torch.Tensor]] = []
     original = benches.Bench.restore
 

@@ -22,6 +22,7 @@ except ImportError as error:
 
 from secateur.integrations.keras.callbacks import PruningSummaries, UpdatePruningStep
 from secateur.integrations.keras.measuring import measure
+from secateur.integrations.keras.packing import pack, unpack
 from secateur.integrations.keras.pruning import (
     apply_masks,
     masks_of,
@@ -40,8 +41,10 @@ __all__ = [
     "apply_masks",
     "masks_of",
     "measure",
+    "pack",
     "prunable",
     "prune",
     "prune_low_magnitude",
     "strip_pruning",
+    "unpack",
 ]

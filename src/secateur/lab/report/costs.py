@@ -27,6 +27,9 @@ def judge_costs(result: dict[str, Any]) -> Iterator[Finding]:
 
 def _sizes(result: dict[str, Any]) -> Iterator[Finding]:
     """Say what became of the file, gzipped and as it is."""
+    packed = dig(result, "measure", "pruned", "bytes", "packed")
+    if packed and (dense := dig(result, "measure", "dense", "bytes", "dense")):
+        yield _packed(dense, packed)
     for key, file in (("gzipped", "gzipped file"), ("dense", "uncompressed file")):
         before, after = (dig(result, "measure", name, "bytes", key) for name in ("dense", "pruned"))
         if not before or not after:
@@ -39,6 +42,13 @@ def _sizes(result: dict[str, Any]) -> Iterator[Finding]:
             yield "gained", f"The {file} is {words.ratio(before / after)} times smaller: {numbers}."
         else:
             yield "lost", f"The {file} is {words.ratio(after / before)} times larger: {numbers}."
+
+
+def _packed(dense: int, packed: int) -> Finding:
+    numbers = f"{words.size(dense)} → {words.size(packed)}"
+    if packed < dense * (1 - SAME_SIZE):
+        return "gained", f"Packed without loss, the file is {words.ratio(dense / packed)} times smaller: {numbers}."
+    return "not_gained", f"Packing does not make the file smaller: {numbers}."
 
 
 def _shrunk(result: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ def content(record: Record) -> dict[str, Any]:
         (words.fraction(target_change(facts)[2]), "sparsity of the targets"),
         (words.percent(accuracy["pruned"].get("test")), "test accuracy, pruned"),
         (words.percent((accuracy.get("dense_longer") or accuracy["dense"]).get("test")), "test accuracy, dense"),
-        (words.size(dig(pruned, "bytes", "gzipped")), "gzipped file"),
+        _file_tile(pruned),
     ]
     return {
         "title": facts["name"],
@@ -31,6 +31,7 @@ def content(record: Record) -> dict[str, Any]:
         "charts": _charts(record),
         "tables": [
             tables.accuracy_table(accuracy),
+            *filter(None, [tables.size_table(facts)]),
             tables.totals_table(dense, pruned),
             *findings.tables_of(learned),
             tables.layer_table(pruned),
@@ -38,6 +39,12 @@ def content(record: Record) -> dict[str, Any]:
         "facts": tables.setting_tables(facts),
         "command": facts.get("command"),
     }
+
+
+def _file_tile(pruned: dict[str, Any]) -> tuple[str, str]:
+    if packed := dig(pruned, "bytes", "packed"):
+        return words.size(packed), "packed file"
+    return words.size(dig(pruned, "bytes", "gzipped")), "gzipped file"
 
 
 def picture(record: Record) -> charts.Spec:
@@ -80,6 +87,7 @@ def _costs(dense: dict[str, Any], pruned: dict[str, Any]) -> list[tuple[str, flo
     keys = {
         "target weights kept": ("targets", "kept"),
         "gzipped file": ("bytes", "gzipped"),
+        "packed file": ("bytes", "packed"),
         "uncompressed file": ("bytes", "dense"),
         "effective multiply-adds": ("macs", "effective"),
         "latency": ("latency", "median_ms"),

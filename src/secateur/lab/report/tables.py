@@ -7,7 +7,7 @@ from typing import Any
 from secateur.lab.report import words
 from secateur.lab.report.reading import dig
 
-__all__ = ["accuracy_table", "layer_table", "setting_tables", "totals_table"]
+__all__ = ["accuracy_table", "layer_table", "setting_tables", "size_table", "totals_table"]
 
 
 def accuracy_table(accuracy: dict[str, Any]) -> dict[str, Any]:
@@ -16,6 +16,7 @@ def accuracy_table(accuracy: dict[str, Any]) -> dict[str, Any]:
         "dense": "dense, before pruning",
         "dense_longer": "dense, trained as long as the pruned net",
         "pruned": "pruned",
+        "quantized": "pruned, its weights sharing few values",
     }
     rows = [
         [label, words.count(row.get("epochs")), words.fraction(row.get("validation")), words.fraction(row.get("test"))]
@@ -42,6 +43,8 @@ def totals_table(dense: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any
         row("multiply-adds with a weight that is not zero", words.count, "macs", "effective"),
         row("file (safetensors)", words.size, "bytes", "dense"),
         row("file, gzipped", words.size, "bytes", "gzipped"),
+        row("as torch CSR", words.size, "bytes", "csr"),
+        row("packed, lossless", words.size, "bytes", "packed"),
         row("latency, median", words.milliseconds, "latency", "median_ms"),
         row("latency, 10th percentile", words.milliseconds, "latency", "low_ms"),
         row("latency, 90th percentile", words.milliseconds, "latency", "high_ms"),
@@ -55,6 +58,38 @@ def totals_table(dense: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any
             f"{latency['repeats']} calls after {latency['warmup']}, dense kernels."
         )
     return {"title": "Everything measured", "head": ["", "dense", "pruned"], "rows": rows, "note": note}
+
+
+def size_table(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the forms the pruned net was stored in side by side, against the dense one; None if it was not packed."""
+    dense, forms = dig(facts, "measure", "dense", "bytes", "dense"), dig(facts, "measure", "pruned", "bytes") or {}
+    if not dense or not forms.get("packed"):
+        return None
+    test = words.fraction(dig(facts, "accuracy", "pruned", "test"))
+    names = {
+        "dense": "safetensors, zeros stored",
+        "gzipped": "safetensors, gzipped",
+        "csr": "torch CSR (64-bit indices)",
+        "packed": "packed, lossless",
+    }
+    rows = [
+        [
+            "safetensors of the dense net",
+            words.size(dense),
+            "1",
+            words.fraction(dig(facts, "accuracy", "dense", "test")),
+        ]
+    ]
+    rows += [
+        [label, words.size(size), words.ratio(dense / size), test]
+        for key, label in names.items()
+        if (size := forms.get(key))
+    ]
+    if quantized := dig(facts, "accuracy", "quantized"):
+        label = f"packed, codebooks of {quantized.get('bits')} bits"
+        size = quantized["bytes"]
+        rows.append([label, words.size(size), words.ratio(dense / size), words.fraction(quantized.get("test"))])
+    return {"title": "Sizes", "head": ["stored as", "bytes", "times smaller", "test accuracy"], "rows": rows}
 
 
 def layer_table(pruned: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Packing and unpacking from the command line: run folders and safetensors files to packed files, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import secateur as sc
+from secateur.files import read_tensors, write_tensors
+from secateur.lab.data import LabError
+from secateur.lab.exporting import load_network
+
+__all__ = ["pack", "unpack"]
+
+
+def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Packed:
+    """Pack the pruned network of a finished run, or a safetensors file; return what was written.
+
+    Args:
+        path: a run folder or a file.
+        bits: of a codebook for each weight tensor; lossless if None.
+        out: file to write; ``model.sct`` in the run folder, or beside the file, if left out.
+
+    Raises:
+        LabError: there is nothing at ``path``, or no finished run.
+        CorruptFileError: a file is damaged.
+        OSError: ``out`` cannot be written.
+    """
+    if path.is_dir():
+        model, _ = load_network(path)
+        return sc.pack(model, out or path / "model.sct", bits=bits)
+    _check(path)
+    tensors, metadata = read_tensors(path)
+    if "sct" in metadata:
+        raise LabError(f"{path} is packed already; `secateur inspect {path}` shows what is in it")
+    return sc.pack(tensors, out or path.with_suffix(".sct"), bits=bits, metadata=metadata)
+
+
+def unpack(path: Path, out: Path | None = None) -> Path:
+    """Write the tensors of a packed file as plain safetensors, zeros filled in; return where.
+
+    Args:
+        path: a packed file, or a run folder with ``model.sct`` in it.
+        out: file to write; ``NAME.unpacked.safetensors`` beside the packed one if left out.
+
+    Raises:
+        LabError: there is no such file.
+        CorruptFileError: the file is damaged.
+        OSError: ``out`` cannot be written.
+    """
+    path = path / "model.sct" if path.is_dir() else path
+    _check(path)
+    out = out or path.with_suffix(".unpacked.safetensors")
+    write_tensors(out, sc.unpack(path), {"format": "pt", **sc.read_index(path).metadata})
+    return out
+
+
+def _check(path: Path) -> None:
+    if not path.is_file():
+        raise LabError(f"there is no file {path}; name a packed or a safetensors file, or the folder of a finished run")

@@ -1,0 +1,128 @@
+"""From a packed file to torch tensors, or into a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+
+from secateur.modules import unwrap
+from secateur.pack.container import Packed, read_header
+from secateur.pack.packing import INTEGERS, TORCH_DTYPES
+from secateur.pack.reading import allowed_bytes, read_arrays
+from secateur.shrink import rebuild
+from secateur.vocabulary import BadTargetError, CorruptFileError
+
+__all__ = ["unpack"]
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@overload
+def unpack(path: str | Path, into: None = None, *, max_bytes: int | None = None) -> dict[str, Tensor]: ...
+
+
+@overload
+def unpack(path: str | Path, into: Model, *, max_bytes: int | None = None) -> Model: ...
+
+
+def unpack(
+    path: str | Path, into: nn.Module | None = None, *, max_bytes: int | None = None
+) -> dict[str, Tensor] | nn.Module:
+    """Read a packed file, every byte of it checked before a tensor is handed out; no code in it is ever run.
+
+    Args:
+        path: of the file.
+        into: a model of the class that was packed, which takes the tensors over; of one that was made physically
+            smaller, a whole one, which is then made smaller alike. Nothing is loaded unless everything fits.
+        max_bytes: the most that all tensors together may take in memory. Left out, that is what fits ``into``, or
+            without it a thousand times the file (64 MiB in any case), so that a small hostile file cannot fill the
+            memory.
+
+    Returns:
+        ``into``, or the tensors by name (on the CPU); tensors that were tied are one tensor again.
+
+    Raises:
+        CorruptFileError: the file is damaged, hostile, of another version or no packed file; the text names the tensor.
+        BadTargetError: the file does not fit the model.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> import secateur as sc, tempfile
+        >>> net, other = nn.Linear(4, 2), nn.Linear(4, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = sc.pack(net, folder + "/net.sct")
+        ...     _ = sc.unpack(folder + "/net.sct", into=other)
+        >>> torch.equal(net.weight, other.weight)
+        True
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        contents = read_header(file, path)
+        own = {} if into is None else _state(into)
+        if into is not None and contents.manifest is None:
+            _check_fit(contents, own)
+        if into is not None and max_bytes is None:
+            # Making a model smaller may give biases to layers that had none.
+            max_bytes = 2 * sum(tensor.nbytes for tensor in own.values())
+        allowed_bytes(contents, max_bytes)
+        tensors = {name: _tensor(bits, contents.records[name].dtype) for name, bits in read_arrays(file, contents)}
+    tensors |= {name: tensors[other] for name, other in contents.ties.items()}
+    if into is None:
+        return tensors
+    _fill(into, contents, tensors)
+    return into
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    # The extra state of a module may be any object.
+    return {name: each for name, each in unwrap(model).state_dict().items() if isinstance(each, Tensor)}
+
+
+def _tensor(bits: object, dtype: str) -> Tensor:
+    kind = TORCH_DTYPES[dtype]
+    integers = torch.from_numpy(bits.view(str(INTEGERS[kind.itemsize]).removeprefix("torch.")))  # type: ignore[attr-defined]
+    return integers.view(kind)
+
+
+def _check_fit(contents: Packed, own: Mapping[str, Tensor]) -> None:
+    records = {**contents.records, **{name: contents.records[other] for name, other in contents.ties.items()}}
+    missing, unknown = sorted(own.keys() - records.keys()), sorted(records.keys() - own.keys())
+    if missing or unknown:
+        raise BadTargetError(
+            f"{contents.path} does not fit the model: it lacks {_some(missing)} and holds "
+            f"{_some(unknown)} in addition; make the model as the packed one was, or read the tensors with unpack(path)"
+        )
+    for name, record in records.items():
+        tensor = own[name]
+        if tuple(tensor.shape) != record.shape or tensor.dtype != TORCH_DTYPES[record.dtype]:
+            raise BadTargetError(
+                f"{contents.path} does not fit the model: {name!r} is {list(record.shape)} of "
+                f"{TORCH_DTYPES[record.dtype]} in the file, {list(tensor.shape)} of {tensor.dtype} in the model"
+            )
+
+
+def _fits(contents: Packed, model: nn.Module) -> bool:
+    try:
+        _check_fit(contents, _state(model))
+    except BadTargetError:
+        return False
+    return True
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"
+
+
+def _fill(model: nn.Module, contents: Packed, tensors: dict[str, Tensor]) -> None:
+    if contents.manifest is not None:
+        if not _fits(contents, model):
+            try:
+                rebuild(unwrap(model), contents.manifest)
+            except CorruptFileError as error:
+                raise CorruptFileError(f"{contents.path}: {error}") from error
+        _check_fit(contents, _state(model))
+    unwrap(model).load_state_dict(tensors, strict=False)  # but for extra state, which is no tensor, all are there

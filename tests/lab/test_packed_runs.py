@@ -1,0 +1,94 @@
+"""Packing from the command line, and the packed files that a run leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import secateur as sc
+from secateur.lab.cli import run_command
+from secateur.lab.exporting import load_network
+
+TINY = ["--model", "mlp:16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--sparsity", "0.8"]
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(list(arguments))
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert call("run", *TINY, "--out", str(folder)) == 0
+    return folder
+
+
+def test_a_run_leaves_both_packed_files_and_their_figures(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    forms = result["measure"]["pruned"]["bytes"]
+    assert forms["csr"] > forms["packed"] < forms["gzipped"] < forms["dense"]
+    assert (run / "model.sct").stat().st_size == forms["packed"]
+    quantized = result["accuracy"]["quantized"]
+    assert quantized["bits"] == 5
+    assert (run / "quantized.sct").stat().st_size == quantized["bytes"] < forms["packed"] / 1.5
+    assert quantized["test"] > result["accuracy"]["pruned"]["test"] - 0.03
+    model, _ = load_network(run)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in sc.unpack(run / "model.sct").items())
+    few = sc.unpack(run / "quantized.sct", into=model)
+    assert all(len(p.unique()) <= 33 for p in few.parameters())
+
+
+def test_the_report_shows_the_sizes_side_by_side(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    for label in ("safetensors, gzipped", "torch CSR", "packed, lossless", "packed, codebooks of 5 bits"):
+        assert label in page
+
+
+def test_no_bits_no_codebooks(tmp_path: Path) -> None:
+    assert call("run", *TINY, "--bits", "0", "--out", str(tmp_path / "run")) == 0
+    assert "quantized" not in json.loads((tmp_path / "run" / "result.json").read_text())["accuracy"]
+    assert not (tmp_path / "run" / "quantized.sct").exists()
+
+
+def test_pack_and_unpack_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small.sct"
+    assert call("pack", str(run), "--bits", "4", "--out", str(out)) == 0
+    assert "compression ratio" in capsys.readouterr().out
+    assert call("inspect", str(out)) == 0
+    assert "codebook" in capsys.readouterr().out
+    assert call("unpack", str(out)) == 0
+    assert load_file(tmp_path / "small.unpacked.safetensors").keys() == sc.unpack(out).keys()
+    before = (run / "model.safetensors").read_bytes()
+    assert call("unpack", str(run)) == 0
+    assert (run / "model.safetensors").read_bytes() == before
+    assert load_file(run / "model.unpacked.safetensors").keys() == load_file(run / "model.safetensors").keys()
+
+
+def test_pack_and_unpack_a_file(tmp_path: Path) -> None:
+    save_file({"w": torch.eye(40), "tied": torch.eye(40)}, tmp_path / "net.safetensors", {"note": "mine"})
+    assert call("pack", str(tmp_path / "net.safetensors")) == 0
+    assert call("unpack", str(tmp_path / "net.sct"), "--out", str(tmp_path / "back.safetensors")) == 0
+    assert torch.equal(load_file(tmp_path / "back.safetensors")["w"], torch.eye(40))
+
+
+@pytest.mark.parametrize("verb", ["pack", "unpack"])
+def test_bad_paths_are_one_clear_line(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb, str(tmp_path / "none")) == 2
+    (tmp_path / "file").write_text("no tensors")
+    assert call(verb, str(tmp_path / "file")) == 1
+    assert call(verb, str(tmp_path)) == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert line.startswith("secateur: ")
+
+
+def test_packing_twice_is_pointed_out(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("pack", str(run / "model.sct"), "--bits", "9") == 2
+    assert call("pack", str(run / "model.sct")) == 2
+    assert "packed already" in capsys.readouterr().err
