@@ -11,6 +11,7 @@ Writes ``benchmarks/results/against_torch_pruning.md``. The small networks are t
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.metadata
 import io
 import statistics
@@ -19,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from secateur.lab.environment import environment
 from secateur.vocabulary import SelectionError
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "shrink"))
-import zoo
+zoo: Any = importlib.import_module("zoo")
 
 RESULTS = Path(__file__).parent / "results"
 LARGE = {"lenet-5": (1, 28), "resnet-18": (3, 32), "resnet-50": (3, 32), "vgg-16-bn": (3, 32), "mobilenet-v1": (3, 32)}
@@ -48,11 +50,13 @@ Net = tuple[nn.Module, Any]
 
 def nets() -> dict[str, Callable[[], Net]]:
     """Return what makes every network with its example, by name."""
-    made: dict[str, Callable[[], Net]] = {name: lambda name=name: _single(*zoo.build(name)) for name in zoo.ZOO}  # type: ignore[misc]
-    return made | {name: lambda name=name: _large(name) for name in LARGE}  # type: ignore[misc]
+    made: dict[str, Callable[[], Net]] = {name: partial(_small, name) for name in zoo.ZOO}
+    return made | {name: partial(_large, name) for name in LARGE}
 
 
-def _single(model: nn.Module, example: Any) -> Net:
+def _small(name: str) -> Net:
+    model, example = zoo.build(name)
+
     def to(leaf: torch.Tensor) -> torch.Tensor:
         return leaf.float() if leaf.is_floating_point() else leaf
 
@@ -85,7 +89,7 @@ def ours(model: nn.Module, example: Any, optimizer: torch.optim.Optimizer, name:
 
 def theirs(model: nn.Module, example: Any, optimizer: torch.optim.Optimizer, name: str) -> nn.Module:
     """Prune to half the multiply-adds with Torch-Pruning, by bisection over its ratio; the best try is made again."""
-    import torch_pruning as tp
+    import torch_pruning as tp  # type: ignore[import-not-found,unused-ignore]
 
     outputs = _output_layers(model, example)
     before = macs(model, example)
@@ -117,7 +121,7 @@ def theirs(model: nn.Module, example: Any, optimizer: torch.optim.Optimizer, nam
 
 
 def _output_layers(model: nn.Module, example: Any) -> list[str]:
-    written = {}
+    written: dict[str, None] = {}
     for group in sc.couple(model, example).groups:
         if group.whole == "an output of the model":
             written |= {axis.name.rpartition(".")[0]: None for axis in group.axes if axis.role == "writes"}

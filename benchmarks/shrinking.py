@@ -39,7 +39,7 @@ def seconds_table() -> list[str]:
         example = torch.randn(1, 3, side, side)
         model = models.build(name, (3, side, side), 10).eval()
         sc.prune_units(model, example, 0.5)
-        taken, worst = [], 0.0
+        taken, worst, record = [], 0.0, None
         for _ in range(REPEATS):
             start = time.perf_counter()
             small = sc.shrink(model, example)
@@ -47,6 +47,7 @@ def seconds_table() -> list[str]:
             record = sc.shrinkage(small)
             assert record is not None
             worst = max(worst, record.worst)
+        assert record is not None
         before, after = record.parameters
         spread = f"{statistics.median(taken):.2f} ({min(taken):.2f} to {max(taken):.2f})"
         lines.append(f"| {name} | 3 x {side} x {side} | 50 % | {before:,} | {after:,} | {spread} | {worst:.1e} |")

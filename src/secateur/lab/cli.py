@@ -250,6 +250,23 @@ def unpack(path: Path, out: Path | None) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: shrunk.sct in the folder]")
+def shrink(folder: Path, out: Path | None) -> None:
+    """Delete the dead units of a finished run's network; write a smaller one with the same outputs.
+
+    \b
+    Examples:
+      secateur shrink runs/digits-lenet-300-100-neurons-s0.5-seed0
+      secateur shrink runs/demo --out small.safetensors
+    """
+    from secateur.lab import packing
+
+    record, path = packing.shrink(folder, out)
+    click.echo(f"{record}\nshrunk: {path}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: model.onnx in the folder]")
 def export(folder: Path, out: Path | None) -> None:
     """Write the pruned network of a finished run as an ONNX file, checked against torch in ONNX Runtime.

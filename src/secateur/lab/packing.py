@@ -1,15 +1,18 @@
-"""Packing and unpacking from the command line: run folders and safetensors files to packed files, and back."""
+"""Packing, unpacking and shrinking from the command line: run folders and safetensors files, and what they become."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 import secateur as sc
 from secateur.files import read_tensors, write_tensors
 from secateur.lab.data import LabError
 from secateur.lab.exporting import load_network
+from secateur.lab.shrinking import shrunk
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "shrink", "unpack"]
 
 
 def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Packed:
@@ -52,6 +55,37 @@ def unpack(path: Path, out: Path | None = None) -> Path:
     out = out or path.with_suffix(".unpacked.safetensors")
     write_tensors(out, sc.unpack(path), {"format": "pt", **sc.read_index(path).metadata})
     return out
+
+
+def shrink(folder: Path, out: Path | None = None) -> tuple[sc.Shrinkage, Path]:
+    """Delete the dead units of a finished run's network and write what is left; return the record and the file.
+
+    Args:
+        folder: of the run.
+        out: file to write: packed, with the manifest that makes a whole model as small, or plain safetensors if it
+            ends so; ``shrunk.sct`` in the folder if left out.
+
+    Raises:
+        LabError: there is no finished run, or nothing of its network is dead.
+        CorruptFileError: a file of the run is damaged.
+        OSError: ``out`` cannot be written.
+    """
+    model, shape = load_network(folder)
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    small = shrunk(model, images)
+    if small is None:
+        raise LabError(
+            f"no unit of the network in {folder} is dead: every row and column still has weights; neurons, three-step "
+            "and very high sparsities leave such units"
+        )
+    record = sc.shrinkage(small)
+    assert record is not None
+    out = out or folder / "shrunk.sct"
+    if out.suffix == ".safetensors":
+        write_tensors(out, small.state_dict(), {"format": "pt"})
+    else:
+        sc.pack(small, out)
+    return record, out
 
 
 def _check(path: Path) -> None:

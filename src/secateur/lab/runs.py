@@ -24,6 +24,7 @@ from secateur.lab.environment import environment
 from secateur.lab.journal import Journal
 from secateur.lab.quantizing import quantize
 from secateur.lab.settings import Settings, read_settings, write_settings
+from secateur.lab.shrinking import describe, shrunk
 from secateur.lab.training import evaluate
 from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
 
@@ -44,6 +45,7 @@ class Options:
         events: write TensorBoard events.
         bar: show a progress bar.
         dense: folder for the dense phases, when several runs share them.
+        forms: make and measure the smaller forms of the pruned network too: with codebooks, and shrunk.
     """
 
     data_dir: Path | None = None
@@ -51,6 +53,7 @@ class Options:
     events: bool = False
     bar: bool = False
     dense: Path | None = None
+    forms: bool = True
 
 
 def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[str, Any]:
@@ -73,10 +76,13 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
             bench = _bench(settings, folder, options, journal)
             write_settings(folder / "config.toml", settings, f"secateur {sc.__version__}; run again with --config")
             nets, bench = _phases(bench, method, options.dense or folder / "phases")
-            if settings.bits:
+            if settings.bits and options.forms:
                 nets["quantized"] = _quantized(bench, folder)
+            if options.forms and (small := shrunk(nets["pruned"].model, bench.data.test.images[:2].cpu())):
+                nets["shrunk"] = dataclasses.replace(nets["pruned"], model=small, masks=None)
+                bench.facts["shrunk"] = describe(small)
             result = _result(bench, nets, folder.name)
-            _keep(nets["pruned"], folder)
+            _keep(nets, folder)
         write_json(folder / "result.json", result)
         return result
 
@@ -161,6 +167,9 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
     reports: dict[str, sc.Report] = {}
     example = test.images[:1]
     for key, net in nets.items():
+        if key == "shrunk":  # its outputs were compared: it is no other network
+            reports[key] = sc.measure(net.model, example, timing=None)
+            continue
         accuracy[key] = {
             "validation": net.outcome.validation,
             "test": evaluate(net.model, test).accuracy,
@@ -193,18 +202,21 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
         "method": {"name": settings.method, "summary": methods.summary(methods.find(settings.method))},
         "accuracy": accuracy,
         "measure": measured,
-        "seconds": {key: round(net.outcome.seconds, 2) for key, net in nets.items()},
+        "seconds": {key: round(net.outcome.seconds, 2) for key, net in nets.items() if key != "shrunk"},
         "facts": bench.facts,
         "warnings": bench.notes,
     }
 
 
-def _keep(net: _Net, folder: Path) -> None:
-    """Write the pruned network and its masks where a user looks for them."""
+def _keep(nets: dict[str, _Net], folder: Path) -> None:
+    """Write the pruned network, its masks and its smaller copy where a user looks for them."""
+    net = nets["pruned"]
     write_tensors(folder / "model.safetensors", net.model.state_dict(), {"format": "pt"})
     sc.pack(net.model, folder / "model.sct")
     if net.masks is not None:
         net.masks.save(folder / "masks.safetensors")
+    if "shrunk" in nets:
+        sc.pack(nets["shrunk"].model, folder / "shrunk.sct")
 
 
 def _describe(data: Dataset) -> dict[str, Any]:
@@ -241,7 +253,7 @@ def _claim(folder: Path, settings: Settings, again: bool) -> None:
 
 
 _OURS = {".lock", "masks.safetensors", "metrics.jsonl", "model.safetensors", "phases", "tensorboard"}
-_OURS |= {"model.sct", "quantized.sct"}
+_OURS |= {"model.sct", "quantized.sct", "shrunk.sct"}
 
 
 @contextlib.contextmanager

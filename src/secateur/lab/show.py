@@ -36,6 +36,8 @@ _FIGURES = {
     "target weights kept": ("targets", "kept"),
     "sparsity of targets": ("targets", "sparsity"),
     "sparsity of all parameters": ("parameters", "sparsity"),
+    "parameters": ("parameters", "weights"),
+    "multiply-adds": ("macs", "dense"),
     "multiply-adds with a kept weight": ("macs", "effective"),
     "bytes": ("bytes", "dense"),
     "bytes, gzipped": ("bytes", "gzipped"),
@@ -53,18 +55,19 @@ def _figure(report: dict[str, Any], group: str, key: str) -> str:
 
 
 def run_summary(result: dict[str, Any]) -> None:
-    """Print what a run came to: accuracy, weights, bytes and latency, dense beside pruned."""
-    accuracy, dense, pruned = result["accuracy"], result["measure"]["dense"], result["measure"]["pruned"]
-    longer = accuracy.get("dense_longer")
-    rows = [["test accuracy", f"{accuracy['dense']['test']:.4f}", f"{accuracy['pruned']['test']:.4f}"]]
-    if longer:
-        rows.append(["test accuracy, trained as long", f"{longer['test']:.4f}", f"{accuracy['pruned']['test']:.4f}"])
-    rows += [[label, _figure(dense, *keys), _figure(pruned, *keys)] for label, keys in _FIGURES.items()]
+    """Print what a run came to: accuracy, weights, bytes and latency, dense beside pruned and shrunk."""
+    accuracy = result["accuracy"]
+    nets = {name: result["measure"][name] for name in ("dense", "pruned", "shrunk") if name in result["measure"]}
+    same = ["as pruned"] * (len(nets) - 2)  # its outputs are those of the pruned net
+    rows = [["test accuracy", f"{accuracy['dense']['test']:.4f}", f"{accuracy['pruned']['test']:.4f}", *same]]
+    if longer := accuracy.get("dense_longer"):
+        rows.append(["test accuracy, trained as long", f"{longer['test']:.4f}", rows[0][2], *same])
+    rows += [[label, *(_figure(net, *keys) for net in nets.values())] for label, keys in _FIGURES.items()]
     if quantized := accuracy.get("quantized"):
         bits = f"packed with codebooks of {quantized['bits']} bits"
-        rows.append([f"bytes, {bits}", "-", f"{quantized['bytes']:,}"])
-        rows.append([f"test accuracy, {bits}", "-", f"{quantized['test']:.4f}"])
-    _table(result["name"], ["", "dense", "pruned"], rows)
+        rows.append([f"bytes, {bits}", "-", f"{quantized['bytes']:,}", *["-"] * len(same)])
+        rows.append([f"test accuracy, {bits}", "-", f"{quantized['test']:.4f}", *["-"] * len(same)])
+    _table(result["name"], ["", *nets], rows)
     for warning in result["warnings"]:
         print(f"warning: {warning}")  # noqa: T201
 

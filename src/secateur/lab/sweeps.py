@@ -144,7 +144,7 @@ def _dense_cell(settings: Settings, folder: Path, options: Options) -> dict[str,
 
 
 def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
-    result = run(settings, folder, options)
+    result = run(settings, folder, dataclasses.replace(options, forms=False))
     accuracy, pruned = result["accuracy"], result["measure"]["pruned"]
     reference = accuracy.get("dense_longer", accuracy["dense"])["test"]
     row = {

@@ -22,6 +22,7 @@ def judge_costs(result: dict[str, Any]) -> Iterator[Finding]:
     yield from _sizes(result)
     yield from _work(result)
     yield from _latency(result)
+    yield from _smaller(result)
     yield from _memory(result)
 
 
@@ -127,6 +128,33 @@ def latency_judgement(before: dict[str, Any] | None, after: dict[str, Any] | Non
     if after["high_ms"] < before["low_ms"]:
         return "faster"
     return "slower" if after["low_ms"] > before["high_ms"] else "same"
+
+
+def _smaller(result: dict[str, Any]) -> Iterator[Finding]:
+    """Say what deleting dead units was worth: parameters, work and time of the dense network that is left."""
+    small = dig(result, "measure", "shrunk")
+    if not small:
+        return
+    whole = dig(result, "measure", "dense")
+    before, after = (dig(net, "parameters", "weights") for net in (whole, small))
+    text = (
+        f"With its dead units deleted the network is a smaller dense one with the same outputs: {words.count(before)}"
+    )
+    text += f" → {words.count(after)} parameters"
+    if (work := dig(whole, "macs", "dense")) and (left := dig(small, "macs", "dense")) is not None:
+        text += f", {words.count(work)} → {words.count(left)} multiply-accumulates"
+    if (one := dig(whole, "bytes", "dense")) and (other := dig(small, "bytes", "dense")):
+        text += f", {words.size(one)} → {words.size(other)} uncompressed"
+    yield "gained", f"{text}."
+    judged = latency_judgement(whole.get("latency"), small.get("latency"))
+    if judged not in ("faster", "slower", "same"):
+        return
+    old, new = whole["latency"]["median_ms"], small["latency"]["median_ms"]
+    numbers = f"{words.milliseconds(new)} against {words.milliseconds(old)}"
+    if judged == "faster":
+        yield "gained", f"Shrunk, it runs {words.ratio(old / new)} times faster in plain torch: {numbers}."
+    else:
+        yield "not_gained", f"Shrunk, it runs no faster in plain torch: {numbers}; spreads overlap or it is slower."
 
 
 def _spread(latency: dict[str, Any]) -> str:

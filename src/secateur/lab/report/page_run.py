@@ -15,7 +15,7 @@ def content(record: Record) -> dict[str, Any]:
     """Return the parts of a run's page by the names the template knows them by."""
     facts, verdict = record.facts, run_verdict(record.facts)
     verdict.remarks += record.remarks
-    dense, pruned, accuracy = facts["measure"]["dense"], facts["measure"]["pruned"], facts["accuracy"]
+    pruned, accuracy = facts["measure"]["pruned"], facts["accuracy"]
     learned = facts.get("facts") or {}
     tiles = [
         (words.fraction(target_change(facts)[2]), "sparsity of the targets"),
@@ -32,7 +32,8 @@ def content(record: Record) -> dict[str, Any]:
         "tables": [
             tables.accuracy_table(accuracy),
             *filter(None, [tables.size_table(facts)]),
-            tables.totals_table(dense, pruned),
+            tables.totals_table(facts["measure"]),
+            *filter(None, [tables.unit_table(learned)]),
             *findings.tables_of(learned),
             tables.layer_table(pruned),
         ],

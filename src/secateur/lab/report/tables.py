@@ -7,7 +7,7 @@ from typing import Any
 from secateur.lab.report import words
 from secateur.lab.report.reading import dig
 
-__all__ = ["accuracy_table", "layer_table", "setting_tables", "size_table", "totals_table"]
+__all__ = ["accuracy_table", "layer_table", "setting_tables", "size_table", "totals_table", "unit_table"]
 
 
 def accuracy_table(accuracy: dict[str, Any]) -> dict[str, Any]:
@@ -26,11 +26,12 @@ def accuracy_table(accuracy: dict[str, Any]) -> dict[str, Any]:
     return {"title": "Accuracy", "head": ["net", "epochs", "validation accuracy", "test accuracy"], "rows": rows}
 
 
-def totals_table(dense: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any]:
-    """Return every measured number, dense beside pruned."""
+def totals_table(measured: dict[str, Any]) -> dict[str, Any]:
+    """Return every measured number, dense beside pruned, and beside the shrunk net if units were dead."""
+    nets = [name for name in ("dense", "pruned", "shrunk") if name in measured]
 
     def row(label: str, show: Any, *path: str) -> list[str]:
-        return [label, show(dig(dense, *path)), show(dig(pruned, *path))]
+        return [label, *(show(dig(measured[name], *path)) for name in nets)]
 
     rows = [
         row("target weights", words.count, "targets", "weights"),
@@ -50,14 +51,26 @@ def totals_table(dense: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any
         row("latency, 90th percentile", words.milliseconds, "latency", "high_ms"),
         row("peak memory of a forward pass", words.size, "peak_memory_bytes"),
     ]
-    latency = pruned.get("latency")
+    latency = measured["pruned"].get("latency")
     note = ""
     if latency:
         note = (
             f"Latency: batch {latency['batch']}, {words.plural(latency['threads'], 'thread')}, "
             f"{latency['repeats']} calls after {latency['warmup']}, dense kernels."
         )
-    return {"title": "Everything measured", "head": ["", "dense", "pruned"], "rows": rows, "note": note}
+    return {"title": "Everything measured", "head": ["", *nets], "rows": rows, "note": note}
+
+
+def unit_table(learned: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the units that each layer of the shrunk net has left; None if there is no shrunk net."""
+    units, stays = dig(learned, "shrunk", "units"), dig(learned, "shrunk", "stays") or []
+    if not units:
+        return None
+    rows = [[name, words.count(there), words.count(kept)] for name, (kept, there) in units.items()]
+    note = "Outputs of the shrunk net were compared with those of the pruned one before it was kept."
+    if stays:
+        note += " Dead, but left: " + "; ".join(stays) + "."
+    return {"title": "Units (neurons, channels)", "head": ["written by", "units", "kept"], "rows": rows, "note": note}
 
 
 def size_table(facts: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,0 +1,83 @@
+"""Runs end with a physically smaller network where units are dead; `secateur shrink` makes one of any run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import secateur as sc
+from secateur.lab.cli import run_command
+from secateur.lab.exporting import load_network
+
+TINY = ["--model", "mlp:24-16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--bits", "0"]
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(list(arguments))
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert call("run", *TINY, "--method", "neurons", "--sparsity", "0.5", "--out", str(folder)) == 0
+    return folder
+
+
+def test_neuron_pruning_ends_with_a_smaller_network(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    dense, pruned, small = (result["measure"][net] for net in ("dense", "pruned", "shrunk"))
+    assert small["parameters"]["weights"] < 0.7 * dense["parameters"]["weights"]
+    assert pruned["parameters"]["weights"] == dense["parameters"]["weights"]
+    assert small["macs"]["dense"] < 0.7 * dense["macs"]["dense"]
+    assert small["bytes"]["dense"] < 0.8 * dense["bytes"]["dense"]
+    assert small["latency"]["median_ms"] > 0
+    units = result["facts"]["shrunk"]["units"]
+    assert sum(kept for kept, _ in list(units.values())[:-1]) == 20  # half of 24 + 16 hidden neurons
+    assert result["facts"]["shrunk"]["worst"] <= 1e-5
+
+
+def test_the_file_fills_a_whole_model_and_computes_the_same(run: Path) -> None:
+    model, shape = load_network(run)
+    small = sc.unpack(run / "shrunk.sct", into=load_network(run)[0])
+    images = torch.randn(5, *shape)
+    torch.testing.assert_close(small(images), model(images), rtol=1e-4, atol=1e-5)
+    assert sum(p.numel() for p in small.parameters()) < 0.7 * sum(p.numel() for p in model.parameters())
+
+
+def test_the_report_shows_what_it_was_worth(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert "With its dead units deleted the network is a smaller dense one" in page
+    assert "Units (neurons, channels)" in page
+
+
+def test_three_step_ends_with_one_too(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert call("run", *TINY, "--method", "three-step", "--sparsity", "0.98", "--out", str(folder)) == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert result["measure"]["shrunk"]["parameters"]["weights"] < result["measure"]["dense"]["parameters"]["weights"]
+
+
+def test_the_command_writes_either_form(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("shrink", str(run), "--out", str(tmp_path / "small.safetensors")) == 0
+    shown = capsys.readouterr().out
+    assert "parameters ->" in shown
+    plain = load_file(tmp_path / "small.safetensors")
+    packed = sc.unpack(run / "shrunk.sct")
+    assert all(torch.equal(plain[name], packed[name]) for name in plain)
+
+
+def test_nothing_dead_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert call("run", *TINY, "--sparsity", "0.1", "--out", str(folder)) == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert "shrunk" not in result["measure"]
+    capsys.readouterr()
+    assert call("shrink", str(folder)) == 2
+    assert "no unit of the network" in capsys.readouterr().err
