@@ -173,8 +173,8 @@ template <class Key>
 std::vector<std::uint64_t> cut_keys(const Ranking& ranking, const std::vector<std::uint8_t*>& masks, Key threshold,
                                     std::uint64_t ties, std::uint64_t tied) {
     const std::vector<Chunk> chunks = chunks_of(ranking.views);
-    const bool some = ties < tied;  // else all of the tied go, and nobody needs to know where they are
-    const Key least = some ? threshold : static_cast<Key>(threshold + 1);
+    const bool some = ties > 0 && ties < tied;  // else all of the tied go or stay, wherever they are
+    const Key least = ties > 0 && !some ? static_cast<Key>(threshold + 1) : threshold;
     std::vector<std::uint64_t> left(chunks.size()), own_ties(some ? chunks.size() : 0);
     parallel_for(chunks.size(), ranking.threads, [&](std::size_t index, unsigned) {
         const Chunk& chunk = chunks[index];

@@ -70,7 +70,7 @@ void keys_are_in_order(const KeyKernels<Key>& use) {
             for (std::size_t i = 0; i < n; ++i) {
                 std::vector<Key> with = from;
                 with[i] = static_cast<Key>(infinity<Key>() + 1 + random.below(3));
-                if (random.below(2) != 0) with[i] = static_cast<Key>(~Key{0} - random.below(3));
+                if (random.below(2) != 0) with[i] = static_cast<Key>(~std::uint64_t{0} - random.below(3));
                 CHECK(use.keys(with.data(), n, infinity<Key>(), absolute, keys.data()));
             }
         }

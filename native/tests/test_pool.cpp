@@ -30,7 +30,7 @@ bool each_once(std::size_t tasks, unsigned threads) {
 }  // namespace
 
 TEST(every_task_runs_once_and_workers_are_not_shared) {
-    for (const std::size_t tasks : {0, 1, 2, 3, 100, 1000}) {
+    for (const unsigned tasks : {0u, 1u, 2u, 3u, 100u, 1000u}) {
         for (const unsigned threads : {1u, 2u, 3u, 8u}) CHECK(each_once(tasks, threads));
     }
 }

@@ -53,7 +53,10 @@ class KernelKeys:
         if self._within is None:
             masks = {name: Bits.ones(shape).data for name, shape in self._shapes.items()}
         else:
-            masks = {name: torch.from_numpy(data.numpy().copy()) for name, data in zip(self._shapes, self._within, strict=True)}
+            masks = {
+                name: torch.from_numpy(data.numpy().copy())
+                for name, data in zip(self._shapes, self._within, strict=True)
+            }
         arguments = (self.bits, self._absolute, cut.key, cut.ties, cut.tied, torch.get_num_threads())
         left = self._kernels.cut(self._arrays, list(masks.values()), *arguments)
         return {name: Bits(masks[name], self._shapes[name], kept) for name, kept in zip(masks, left, strict=True)}

@@ -53,9 +53,9 @@ class TorchKeys:
                 part = keys if mask is None else keys[mask[start : start + CHUNK]]
                 below += int((part < low).sum())
                 inside = part[(part >= low) & (part <= high)]
-                # Shifted before they are subtracted: the difference of two keys may not fit.
-                found = (inside >> digits.shift) - ((digits.low - self._offset) >> digits.shift)
-                counts += torch.bincount(found.long(), minlength=digits.bins).cpu()
+                # Shifted and widened before they are subtracted: the difference of two keys may not fit.
+                found = (inside >> digits.shift).long() - ((digits.low - self._offset) >> digits.shift)
+                counts += torch.bincount(found, minlength=digits.bins).cpu()
         return Histogram(digits, below, counts.numpy()), nan
 
     def guess(self, k: int, part: int) -> None:
