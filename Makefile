@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# A folder for each build of the kernels' own tests: plain, and with sanitizers.
+CPP := $(wildcard native/*/*.cpp native/*/*.h native/include/*/*.h)
+# The kernels' own tests have a folder for each build: plain, and with sanitizers.
 CHECKED := -G Ninja -DSECATEUR_TESTS=ON -DSECATEUR_WERROR=ON
+SANITIZED := build/sanitize-address,undefined build/sanitize-thread
 
 .PHONY: demo test test-slow lint types format clean native kernels sanitize bench-kernels
 
-$(READY): pyproject.toml constraints.txt $(wildcard native/*.txt native/python/*.txt native/*/*.cpp native/*/*.h native/include/secateur/*.h)
+$(READY): pyproject.toml constraints.txt $(CPP) $(wildcard native/*.txt native/python/*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,keras,lightning,transformers,onnx,dev]'
 	touch $(READY)
@@ -21,6 +23,7 @@ demo: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 types: $(READY)
 	$(BIN)/mypy
@@ -37,25 +40,29 @@ native: $(READY)
 
 # The tests of the kernels in C++, with all warnings as errors.
 kernels: $(READY)
-	@if command -v c++ >/dev/null; then $(MAKE) --no-print-directory build/kernels; else echo "no C++ compiler: the kernels are not tested"; fi
+	@if command -v c++ >/dev/null; then $(MAKE) --no-print-directory build/kernels; \
+	else echo "no C++ compiler: the kernels are not tested"; fi
 
 # The same under the sanitizers: addresses and undefined behaviour, then data races.
 sanitize: $(READY)
-	$(MAKE) --no-print-directory build/sanitize-address,undefined build/sanitize-thread
+	$(MAKE) --no-print-directory $(SANITIZED)
 
 bench-kernels: $(READY)
 	$(MAKE) --no-print-directory build/kernels
 	build/kernels/secateur_bench
 
-.PHONY: build/kernels build/sanitize-address,undefined build/sanitize-thread
-build/kernels build/sanitize-address,undefined build/sanitize-thread:
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S native -B $@ $(CHECKED) -DSECATEUR_SANITIZE=$(patsubst build/kernels,,$(patsubst build/sanitize-%,%,$@)) >/dev/null
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $@ --parallel 2
+.PHONY: build/kernels $(SANITIZED)
+build/kernels $(SANITIZED): export PATH := $(abspath $(BIN)):$(PATH)
+build/kernels $(SANITIZED):
+	cmake -S native -B $@ $(CHECKED) \
+		-DSECATEUR_SANITIZE=$(patsubst build/sanitize-%,%,$(filter-out build/kernels,$@)) >/dev/null
+	cmake --build $@ --parallel 2
 	TSAN_OPTIONS=die_after_fork=0 $@/secateur_tests
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 clean:
 	rm -f src/secateur/native/_kernels*

@@ -216,7 +216,8 @@ ranking on both sides.
 
 Each prune has a process of its own; the two alternate. Extra memory is the rise of the process's peak resident size
 during the call (ours holds masks, one bit a weight; bound: a sixteenth of the weights, 0.25 bytes). Magnitudes are
-ranked where the weights lie, by kernels for {kernels}; zeros are written in place. {BUSY}
+ranked where the weights lie, by kernels for {kernels}; zeros are written in place.
+{BUSY}
 
 {one_shot}
 

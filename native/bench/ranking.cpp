@@ -1,5 +1,7 @@
 // How long each pass over many weights takes: `secateur_bench [millions of weights] [threads] [repeats]`.
 // Prints, for each instruction set, milliseconds of every pass: the least and the median of the repeats.
+#include "secateur/ranking.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -8,7 +10,6 @@
 #include <vector>
 
 #include "secateur/kernels.h"
-#include "secateur/ranking.h"
 
 namespace {
 

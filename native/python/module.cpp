@@ -58,7 +58,8 @@ secateur::View view_of(const Array& array) {
         run *= length;
     }
     if (contiguous || view.size == 0) return view;
-    if (array.ndim() > static_cast<std::size_t>(secateur::View::AXES)) throw nb::value_error("a strided array has too many axes");
+    if (array.ndim() > static_cast<std::size_t>(secateur::View::AXES))
+        throw nb::value_error("a strided array has too many axes");
     for (std::size_t axis = 0; axis < array.ndim(); ++axis) {
         view.shape[axis] = static_cast<std::int64_t>(array.shape(axis));
         view.strides[axis] = array.stride(axis);
@@ -159,10 +160,14 @@ NB_MODULE(_kernels, m) {
     m.attr("INTERFACE") = INTERFACE;
     m.def("sets", &sets, "The instruction sets that were built and that this processor can run.");
     m.def("in_use", [] { return std::string(secateur::kernels().name); }, "The instruction set in use.");
-    m.def("use", [](const std::string& name) {
-        if (!secateur::use_kernels(name.c_str())) throw nb::value_error("no such instruction set here");
-    }, "name"_a);
-    m.def("count", &count, "arrays"_a, "within"_a, "bits"_a, "absolute"_a, "first"_a, "shift"_a, "counts"_a, "threads"_a);
+    m.def(
+        "use",
+        [](const std::string& name) {
+            if (!secateur::use_kernels(name.c_str())) throw nb::value_error("no such instruction set here");
+        },
+        "name"_a);
+    m.def("count", &count, "arrays"_a, "within"_a, "bits"_a, "absolute"_a, "first"_a, "shift"_a, "counts"_a,
+          "threads"_a);
     m.def("bracket", &bracket, "arrays"_a, "within"_a, "bits"_a, "absolute"_a, "k"_a, "part"_a, "threads"_a);
     m.def("cut", &cut, "arrays"_a, "masks"_a, "bits"_a, "absolute"_a, "threshold"_a, "ties"_a, "tied"_a, "threads"_a);
     m.def("clear", &clear, "arrays"_a, "masks"_a, "threads"_a);

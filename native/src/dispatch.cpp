@@ -1,7 +1,7 @@
-#include "secateur/kernels.h"
-
 #include <atomic>
 #include <cstring>
+
+#include "secateur/kernels.h"
 
 #if defined(_MSC_VER) && !defined(__clang__) && defined(_M_X64)
 #include <immintrin.h>
@@ -38,7 +38,7 @@ bool has(unsigned leaf7_ebx, unsigned state) {
     if ((_xgetbv(0) & state) != state) return false;
     return (static_cast<unsigned>(seven[1]) & leaf7_ebx) == leaf7_ebx;
 }
-bool has_avx2() { return has(1u << 3 | 1u << 5 | 1u << 8, 0x6); }  // BMI1, AVX2, BMI2
+bool has_avx2() { return has(1u << 3 | 1u << 5 | 1u << 8, 0x6); }                                 // BMI1, AVX2, BMI2
 bool has_avx512() { return has_avx2() && has(1u << 16 | 1u << 17 | 1u << 30 | 1u << 31, 0xe6); }  // F, DQ, BW, VL
 #else
 bool has_avx2() {

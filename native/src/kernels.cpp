@@ -60,8 +60,8 @@ void leave_out(const uint8_t* SECATEUR_RESTRICT kept, size_t n, Key* SECATEUR_RE
     }
 }
 
-// Counts the digits above the first one by one. Where the digits were guessed well they are few, so each key has a flag,
-// and flags are looked at eight at a time.
+// Counts the digits above the first one by one. Where the digits were guessed well they are few, so each key has a
+// flag, and flags are looked at eight at a time.
 template <class Key>
 void count_others(const Key* SECATEUR_RESTRICT keys, size_t n, Key first, unsigned shift, Key last,
                   uint64_t* SECATEUR_RESTRICT counts) {

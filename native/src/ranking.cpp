@@ -68,7 +68,8 @@ template <class Key>
 Counted count_keys(const Ranking& ranking, std::uint64_t first, unsigned shift, std::size_t bins,
                    std::uint64_t* counts) {
     const std::vector<Chunk> chunks = chunks_of(ranking.views);
-    const auto threads = static_cast<unsigned>(std::max<std::size_t>(1, std::min<std::size_t>(ranking.threads, chunks.size())));
+    const auto threads =
+        static_cast<unsigned>(std::max<std::size_t>(1, std::min<std::size_t>(ranking.threads, chunks.size())));
     std::vector<std::vector<std::uint64_t>> own(threads);
     std::vector<std::uint64_t> below(threads * 8);  // a cache line each
     std::atomic<std::size_t> nan{NO_NAN};
@@ -79,8 +80,8 @@ Counted count_keys(const Ranking& ranking, std::uint64_t first, unsigned shift, 
         const KeyKernels<Key>& use = kernels().of<Key>();
         const bool met = each_block<Key>(ranking, chunk, [&](Key* keys, std::size_t start, std::size_t n) {
             if (kept != nullptr) use.leave_out(kept + start / 8, n, keys);
-            below[worker * 8] += use.count(keys, n, static_cast<Key>(first), shift, static_cast<Key>(bins - 1),
-                                           own[worker].data());
+            below[worker * 8] +=
+                use.count(keys, n, static_cast<Key>(first), shift, static_cast<Key>(bins - 1), own[worker].data());
         });
         if (met) lower(nan, chunk.view);
     });
@@ -110,13 +111,15 @@ std::vector<Key> sampled(const Ranking& ranking) {
         const std::size_t low = j * runs / wanted, high = (j + 1) * runs / wanted;
         jitter = jitter * 6364136223846793005u + 1442695040888963407u;
         const std::size_t run = low + static_cast<std::size_t>(jitter >> 33) % std::max<std::size_t>(1, high - low);
-        while (run - before >= (ranking.views[v].size + RUN - 1) / RUN) before += (ranking.views[v++].size + RUN - 1) / RUN;
+        while (run - before >= (ranking.views[v].size + RUN - 1) / RUN)
+            before += (ranking.views[v++].size + RUN - 1) / RUN;
         const View& view = ranking.views[v];
         const std::size_t start = (run - before) * RUN, n = std::min(RUN, view.size - start);
         bool nan = false;
         auto* keys = const_cast<Key*>(load<Key>(view, start, n, ranking.absolute, *scratch, nan));
         if (view.kept != nullptr) kernels().of<Key>().leave_out(view.kept + start / 8, n, keys);
-        std::copy_if(keys, keys + n, std::back_inserter(found), [](Key key) { return key != static_cast<Key>(~Key{0}); });
+        std::copy_if(keys, keys + n, std::back_inserter(found),
+                     [](Key key) { return key != static_cast<Key>(~Key{0}); });
     }
     return found;
 }
@@ -186,11 +189,13 @@ std::vector<std::uint64_t> cut_keys(const Ranking& ranking, const std::vector<st
         });
     });
     if (some) {
-        parallel_for(chunks.size(), ranking.threads, [&, share = shares_of(own_ties, ties)](std::size_t index, unsigned) {
-            if (share[index] == 0) return;
-            drop_ties<Key>(ranking, chunks[index], masks[chunks[index].view], threshold, share[index] == own_ties[index], share[index]);
-            left[index] -= share[index];
-        });
+        parallel_for(chunks.size(), ranking.threads,
+                     [&, share = shares_of(own_ties, ties)](std::size_t index, unsigned) {
+                         if (share[index] == 0) return;
+                         drop_ties<Key>(ranking, chunks[index], masks[chunks[index].view], threshold,
+                                        share[index] == own_ties[index], share[index]);
+                         left[index] -= share[index];
+                     });
     }
     std::vector<std::uint64_t> kept(ranking.views.size());
     for (std::size_t index = 0; index < chunks.size(); ++index) kept[chunks[index].view] += left[index];

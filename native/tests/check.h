@@ -24,17 +24,17 @@ struct Registered {
     Registered(const char* name, void (*run)()) { tests().push_back({name, run}); }
 };
 
-#define TEST(name)                                      \
-    static void name();                                 \
+#define TEST(name)                                          \
+    static void name();                                     \
     static const Registered registered_##name(#name, name); \
     static void name()
 
-#define CHECK(condition)                                                        \
-    do {                                                                        \
-        if (!(condition)) {                                                     \
-            ++failures();                                                       \
+#define CHECK(condition)                                                          \
+    do {                                                                          \
+        if (!(condition)) {                                                       \
+            ++failures();                                                         \
             std::printf("  %s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-        }                                                                       \
+        }                                                                         \
     } while (false)
 
 class Random {
@@ -54,7 +54,9 @@ private:
     std::uint64_t state_;
 };
 
-inline bool bit(const std::vector<std::uint8_t>& bits, std::size_t i) { return ((bits[i / 8] >> (7 - i % 8)) & 1) != 0; }
+inline bool bit(const std::vector<std::uint8_t>& bits, std::size_t i) {
+    return ((bits[i / 8] >> (7 - i % 8)) & 1) != 0;
+}
 
 inline std::vector<std::uint8_t> ones(std::size_t n) {
     std::vector<std::uint8_t> bits((n + 7) / 8, 0xff);

@@ -1,10 +1,9 @@
 // Every kernel of every instruction set against the plainest loop, at all lengths around the widths of vectors.
-#include "secateur/kernels.h"
-
 #include <cstring>
 #include <string>
 
 #include "check.h"
+#include "secateur/kernels.h"
 
 namespace {
 

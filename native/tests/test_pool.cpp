@@ -1,10 +1,9 @@
 // The pool: each task once, from several threads at a time, from inside tasks, and in a child of fork.
-#include "secateur/pool.h"
-
 #include <atomic>
 #include <thread>
 
 #include "check.h"
+#include "secateur/pool.h"
 
 #if !defined(_WIN32)
 #include <sys/wait.h>
@@ -55,9 +54,8 @@ TEST(callers_do_not_disturb_each_other) {
 
 TEST(a_task_may_have_tasks) {
     std::atomic<int> runs{0};
-    secateur::parallel_for(6, 3, [&](std::size_t, unsigned) {
-        secateur::parallel_for(7, 3, [&](std::size_t, unsigned) { ++runs; });
-    });
+    secateur::parallel_for(
+        6, 3, [&](std::size_t, unsigned) { secateur::parallel_for(7, 3, [&](std::size_t, unsigned) { ++runs; }); });
     CHECK(runs == 42);
 }
 

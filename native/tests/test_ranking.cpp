@@ -1,12 +1,11 @@
 // Counting, guessing and cutting whole tensors, against a stable sort of everything.
-#include "secateur/ranking.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 
 #include "check.h"
+#include "secateur/ranking.h"
 
 namespace {
 
@@ -37,14 +36,17 @@ void put(void* memory, std::size_t at, Dtype dtype, double value) {
 }
 
 // A tensor of shape (outer, inner), its memory transposed if `strided`; few distinct values, all exact in bfloat16.
-void add(Tensors& all, Dtype dtype, std::size_t outer, std::size_t inner, bool strided, bool with_mask, Random& random) {
+void add(Tensors& all, Dtype dtype, std::size_t outer, std::size_t inner, bool strided, bool with_mask,
+         Random& random) {
     const std::size_t n = outer * inner;
     all.memory.emplace_back(n + 1);
     all.values.emplace_back();
     all.within.emplace_back();
     if (with_mask) all.within.back() = random_bits(n, random);
     for (std::size_t i = 0; i < n; ++i) {
-        const double magnitude = random.below(4) == 0 ? 0.0 : std::ldexp(1.0 + 0.25 * static_cast<double>(random.below(4)), static_cast<int>(random.below(4)) - 2);
+        const double magnitude = random.below(4) == 0 ? 0.0
+                                                      : std::ldexp(1.0 + 0.25 * static_cast<double>(random.below(4)),
+                                                                   static_cast<int>(random.below(4)) - 2);
         const double value = random.below(2) == 0 ? magnitude : -magnitude;
         const std::size_t at = strided ? i % inner * outer + i / inner : i;
         put(all.memory.back().data(), at, dtype, value);
@@ -151,7 +153,9 @@ TEST(cuts_equal_a_stable_sort) {
             all.ranking.absolute = repeat % 2 == 0;
             all.ranking.threads = static_cast<unsigned>(1 + random.below(3));
             const std::size_t part = in_order(all).size();
-            for (const std::uint64_t k : {std::uint64_t{0}, std::uint64_t{1}, random.below(part + 1), std::uint64_t{part}}) check_cut(all, k);
+            for (const std::uint64_t k :
+                 {std::uint64_t{0}, std::uint64_t{1}, random.below(part + 1), std::uint64_t{part}})
+                check_cut(all, k);
         }
     }
 }
@@ -219,7 +223,8 @@ TEST(nan_is_named_by_the_first_tensor_that_has_one) {
 
 TEST(values_survive_widening) {
     const std::uint16_t halves[] = {0x0000, 0x8000, 0x0001, 0x03ff, 0x8400, 0x3c00, 0x7bff, 0x7c00, 0xfc00};
-    const float singles[] = {0.0f, -0.0f, 1.0f / (1 << 24), 1023.0f / (1 << 24), -1.0f / (1 << 14), 1.0f, 65504.0f, INFINITY, -INFINITY};
+    const float singles[] = {0.0f,     -0.0f,    1.0f / (1 << 24), 1023.0f / (1 << 24), -1.0f / (1 << 14), 1.0f,
+                             65504.0f, INFINITY, -INFINITY};
     const float tiny[] = {1e-45f, -1e-40f, 1.17549435e-38f};
     for (const int bits : {32, 64}) {
         for (std::size_t i = 0; i < 9; ++i) {

@@ -224,3 +224,23 @@ def test_chunks_of_the_torch_path_do_not_show(monkeypatch: pytest.MonkeyPatch) -
     expected = keep_largest(scores, 30)
     monkeypatch.setattr(by_torch, "CHUNK", 7)
     assert by_torch_alone(scores, 30) == expected
+
+
+def test_pruning_in_place_needs_less_than_a_sixteenth_of_the_weights() -> None:
+    code = """
+import resource, torch
+import secateur as sc
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+torch.set_num_threads(2)
+sc.prune(torch.nn.Linear(64, 64), 0.5)  # what is loaded once
+layers = [torch.nn.Linear(4096, 4096, bias=False) for _ in range(3)]
+net = torch.nn.Sequential(*layers)
+size, before = 4 * 3 * 4096**2, peak()
+masks = sc.prune(net, 0.9)
+extra = peak() - before
+assert masks.count().removed == round(0.9 * 3 * 4096**2) == sum(int((m.weight == 0).sum()) for m in layers)
+assert extra <= size / 16, f"{extra} bytes beyond {size}"
+"""
+    pytest.importorskip("resource")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

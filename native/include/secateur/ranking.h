@@ -17,11 +17,11 @@ struct View {
 
     void* data = nullptr;
     Dtype dtype = Dtype::float32;
-    std::size_t size = 0;                 // elements
-    int axes = 0;                         // 0 where the elements are one contiguous run
-    std::int64_t shape[AXES] = {};        // of the axes
-    std::int64_t strides[AXES] = {};      // of the axes, in elements
-    const std::uint8_t* kept = nullptr;   // one bit an element: who takes part; null = all
+    std::size_t size = 0;                // elements
+    int axes = 0;                        // 0 where the elements are one contiguous run
+    std::int64_t shape[AXES] = {};       // of the axes
+    std::int64_t strides[AXES] = {};     // of the axes, in elements
+    const std::uint8_t* kept = nullptr;  // one bit an element: who takes part; null = all
 };
 
 // What is ranked: tensors in their order, as magnitudes or as they are, with keys of 16, 32 or 64 bits. Keys of 16 bits
@@ -36,8 +36,8 @@ struct Ranking {
 constexpr std::size_t NO_NAN = static_cast<std::size_t>(-1);
 
 struct Counted {
-    std::uint64_t below = 0;       // keys whose digit is below the first
-    std::size_t nan = NO_NAN;      // the first tensor with a NaN
+    std::uint64_t below = 0;   // keys whose digit is below the first
+    std::size_t nan = NO_NAN;  // the first tensor with a NaN
 };
 
 // Adds up, over all elements that take part, how often each digit = key >> shift from first to first + bins - 1 occurs.
@@ -52,8 +52,9 @@ struct Bracket {
 // be wrong. Memory: a 64th of the elements, at most 4 MiB.
 Bracket bracket(const Ranking& ranking, std::uint64_t k, std::uint64_t part);
 
-// Clears the mask bits of keys below `threshold` and, in order of position, of the first `ties` of the `tied` keys equal
-// to it. Works on the masks alone, `kept` of the views being where they start from. Returns the bits left in each.
+// Clears the mask bits of keys below `threshold` and, in order of position, of the first `ties` of the `tied` keys
+// equal to it. Works on the masks alone, `kept` of the views being where they start from. Returns the bits left in
+// each.
 std::vector<std::uint64_t> cut(const Ranking& ranking, const std::vector<std::uint8_t*>& masks, std::uint64_t threshold,
                                std::uint64_t ties, std::uint64_t tied);
 
