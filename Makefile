@@ -4,9 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint types format clean
+CPP := $(wildcard native/*/*.cpp native/*/*.h native/include/*/*.h)
+# The kernels' own tests have a folder for each build: plain, and with sanitizers.
+CHECKED := -G Ninja -DSECATEUR_TESTS=ON -DSECATEUR_WERROR=ON
+SANITIZED := build/sanitize-address,undefined build/sanitize-thread
 
-$(READY): pyproject.toml constraints.txt
+.PHONY: demo test test-slow lint types format clean native kernels sanitize bench-kernels
+
+$(READY): pyproject.toml constraints.txt $(CPP) $(wildcard native/*.txt native/python/*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,keras,lightning,transformers,onnx,dev]'
 	touch $(READY)
@@ -18,19 +23,48 @@ demo: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 types: $(READY)
 	$(BIN)/mypy
 
-test: lint types
+test: lint types kernels
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two processes of one thread each
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# The compiled kernels again, after a change of their sources (every other target does it too when it has to).
+native: $(READY)
+	$(BIN)/python -c "from secateur import native; print('kernels:', native.why_not() or native.load().in_use())"
+
+# The tests of the kernels in C++, with all warnings as errors.
+kernels: $(READY)
+	@if command -v c++ >/dev/null; then $(MAKE) --no-print-directory build/kernels; \
+	else echo "no C++ compiler: the kernels are not tested"; fi
+
+# The same under the sanitizers: addresses and undefined behaviour, then data races.
+sanitize: $(READY)
+	$(MAKE) --no-print-directory $(SANITIZED)
+
+bench-kernels: $(READY)
+	$(MAKE) --no-print-directory build/kernels
+	build/kernels/secateur_bench
+
+.PHONY: build/kernels $(SANITIZED)
+build/kernels $(SANITIZED): export PATH := $(abspath $(BIN)):$(PATH)
+build/kernels $(SANITIZED):
+	cmake -S native -B $@ $(CHECKED) \
+		-DSECATEUR_SANITIZE=$(patsubst build/sanitize-%,%,$(filter-out build/kernels,$@)) >/dev/null
+	cmake --build $@ --parallel 2
+	TSAN_OPTIONS=die_after_fork=0 $@/secateur_tests
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 clean:
+	rm -f src/secateur/native/_kernels*
+	find native/python -mindepth 1 ! -name CMakeLists.txt ! -name module.cpp -delete
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

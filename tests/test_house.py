@@ -14,6 +14,8 @@ STOREYS = [
     "vocabulary",
     "files",
     "modules",
+    "bits",
+    "native",
     "masks",
     "choose",
     "train",
@@ -21,10 +23,10 @@ STOREYS = [
     "shrink",
     "pack",
     "engine",
-    "native",
     "measure",
+    "integrations",
+    "lab",
 ]
-STOREYS += ["measure", "integrations", "lab"]
 PUBLIC_TO_THE_LAB = {"secateur", "secateur.vocabulary", "secateur.files"}  # and each adapter in integrations/
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

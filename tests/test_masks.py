@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import secateur as sc
+from secateur.bits import Bits
 from secateur.files import read_tensors, write_tensors
 from secateur.masks import bind
 from secateur.vocabulary import BadTargetError, CorruptFileError
@@ -103,6 +104,25 @@ def test_either_name_of_a_tied_parameter_will_do() -> None:
     net["head"].weight = net["embed"].weight
     sc.apply(net, {"head.weight": torch.zeros(5, 4, dtype=torch.bool)})
     assert (net["embed"].weight == 0).all()
+
+
+def test_tied_weights_lose_what_either_of_their_masks_removes() -> None:
+    net = nn.ModuleDict({"embed": nn.Embedding(500, 40), "head": nn.Linear(40, 500, bias=False)})
+    net["head"].weight = net["embed"].weight
+    one, two = (torch.rand(500, 40) < 0.5 for _ in range(2))
+    packed = sc.Masks({"embed.weight": Bits.of(one), "head.weight": Bits.of(two)})
+    sc.apply(net, packed)
+    assert torch.equal(net["embed"].weight != 0, one & two)
+
+
+@given(masks(), masks())
+def test_masks_of_bits_are_those_of_bools(a: sc.Masks, b: sc.Masks) -> None:
+    one, two = (sc.Masks({name: Bits.of(mask) for name, mask in each.items()}) for each in (a, b))
+    assert one == a and a == one and ~one == ~a and one.count() == a.count() and repr(one) == repr(a)
+    assert copy.deepcopy(one) == a and pickle.loads(pickle.dumps(one)) == a and one.to("cpu") == a
+    assert one.to("meta")["a.weight"].is_meta if "a.weight" in one else True
+    if all(a[name].shape == b[name].shape for name in a.keys() & b.keys()):
+        assert (one & two) == (a & b) == (one & b) and (one | two) == (a | b) == (a | two)
 
 
 def test_masks_know_their_parameters_until_these_are_gone() -> None:

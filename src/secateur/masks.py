@@ -10,12 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from secateur.bits import Bits
 from secateur.files import read_tensors, write_tensors
 from secateur.modules import unwrap
+from secateur.native import tensors as kernels
 from secateur.vocabulary import BadTargetError, CorruptFileError, Target, near_matches
 
 __all__ = ["Count", "Masks", "apply", "bind", "parameters_of"]
@@ -61,6 +62,9 @@ class Masks(Mapping[str, Tensor]):
     Masks remember, weakly, the parameters they were chosen for, so that :func:`secateur.hold` finds
     them; masks read from a file know only names until :func:`apply` or :func:`bind` ties them to a model.
 
+    Masks that selection made on the CPU, or that come from a file, are held at one bit a weight (:class:`Bits`); a bool
+    tensor is made, anew, each time one is asked for.
+
     Raises:
         BadTargetError: a value is not a bool tensor.
 
@@ -74,17 +78,25 @@ class Masks(Mapping[str, Tensor]):
         0.5
     """
 
-    def __init__(self, masks: Mapping[str, Tensor], targets: Mapping[str, Target] | None = None) -> None:
-        for name, mask in masks.items():
-            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+    def __init__(
+        self, masks: Mapping[str, Tensor] | Mapping[str, Tensor | Bits], targets: Mapping[str, Target] | None = None
+    ) -> None:
+        self._masks = dict(masks.stored if isinstance(masks, Masks) else masks)
+        for name, mask in self._masks.items():
+            if not isinstance(mask, Bits) and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
                 kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
                 raise BadTargetError(f"the mask of {name!r} must be a bool tensor, True = kept; got {kind}")
-        self._masks = dict(masks)
         known = targets if targets is not None else getattr(masks, "targets", {})
         self.targets: Mapping[str, Target] = MappingProxyType(dict(known))
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._masks[name]
+        mask = self._masks[name]
+        return mask.unpack() if isinstance(mask, Bits) else mask
+
+    @property
+    def stored(self) -> Mapping[str, Tensor | Bits]:
+        """The masks as they are held, bool tensors or bits; both have a shape."""
+        return MappingProxyType(self._masks)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._masks)
@@ -99,44 +111,48 @@ class Masks(Mapping[str, Tensor]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Masks):
             return NotImplemented
-        return self.keys() == other.keys() and all(torch.equal(self[n], other[n]) for n in self)
+        return self.keys() == other.keys() and all(_same(self._masks[n], other._masks[n]) for n in self)
 
     __hash__ = None  # type: ignore[assignment]  # equal by content, and content may live on any device
 
     def __deepcopy__(self, memo: dict[int, object]) -> Masks:
         # Parameters are referred to weakly, so a copy still masks the same ones.
-        return Masks({name: mask.clone() for name, mask in self.items()}, self.targets)
+        copies = {name: m if isinstance(m, Bits) else m.clone() for name, m in self._masks.items()}
+        return Masks(copies, self.targets)
 
-    def __reduce__(self) -> tuple[Callable[[dict[str, Tensor]], Masks], tuple[dict[str, Tensor]]]:
+    def __reduce__(self) -> tuple[Callable[[dict[str, Tensor | Bits]], Masks], tuple[dict[str, Tensor | Bits]]]:
         """Pickle names and masks alone, as a file does."""
         return Masks, (dict(self._masks),)
 
     def __and__(self, other: Masks) -> Masks:
         """Keep what both keep; a target that only one of them names is as that one says."""
-        return self._combine(other, torch.logical_and)
+        return self._combine(other, torch.bitwise_and)
 
     def __or__(self, other: Masks) -> Masks:
         """Keep what either keeps; a target that only one of them names is as that one says."""
-        return self._combine(other, torch.logical_or)
+        return self._combine(other, torch.bitwise_or)
 
     def __invert__(self) -> Masks:
         """Keep exactly what was removed."""
-        return Masks({name: ~mask for name, mask in self.items()}, self.targets)
+        return Masks({name: ~mask for name, mask in self._masks.items()}, self.targets)
 
     def _combine(self, other: Masks, operation: Callable[[Tensor, Tensor], Tensor]) -> Masks:
-        merged = {**self, **other}
+        merged = {**self._masks, **other._masks}
         for name in self.keys() & other.keys():
-            if self[name].shape != other[name].shape:
-                raise BadTargetError(
-                    f"masks of {name!r} differ in shape: {list(self[name].shape)}, {list(other[name].shape)}"
-                )
-            merged[name] = operation(self[name], other[name])
+            one, two = self._masks[name], other._masks[name]
+            if one.shape != two.shape:
+                raise BadTargetError(f"masks of {name!r} differ in shape: {list(one.shape)}, {list(two.shape)}")
+            if isinstance(one, Bits) and isinstance(two, Bits):
+                merged[name] = one.combine(two, operation)
+            else:
+                merged[name] = operation(self[name], other[name])
         return Masks(merged, {**self.targets, **other.targets})
 
     def count(self, name: str | None = None) -> Count:
         """Return kept and total weights of one target, or of all."""
         if name is not None:
-            return Count(int(self[name].sum()), self[name].numel())
+            mask = self._masks[name]
+            return Count(mask.kept if isinstance(mask, Bits) else int(mask.sum()), mask.numel())
         parts = [self.count(each) for each in self]
         return Count(sum(part.kept for part in parts), sum(part.total for part in parts))
 
@@ -147,12 +163,12 @@ class Masks(Mapping[str, Tensor]):
 
     def to(self, device: torch.device | str) -> Masks:
         """Return the same masks on another device."""
-        return Masks({name: mask.to(device) for name, mask in self.items()}, self.targets)
+        return Masks({name: _moved(mask, torch.device(device)) for name, mask in self._masks.items()}, self.targets)
 
     def save(self, path: str | Path) -> None:
         """Write the masks as a safetensors file with one bit a weight, in one atomic step."""
-        shapes = {name: list(mask.shape) for name, mask in self.items()}
-        packed = {name: torch.from_numpy(np.packbits(mask.cpu().numpy())) for name, mask in self.items()}
+        shapes = {name: list(mask.shape) for name, mask in self._masks.items()}
+        packed = {n: (mask if isinstance(mask, Bits) else Bits.of(mask)).data for n, mask in self._masks.items()}
         metadata = {"format": _FORMAT, "version": "1", "shapes": json.dumps(shapes), "crc32": _checksum(shapes, packed)}
         write_tensors(path, packed, metadata)
 
@@ -170,7 +186,7 @@ class Masks(Mapping[str, Tensor]):
             shapes = cast("dict[str, list[int]]", json.loads(metadata["shapes"]))
             if metadata["crc32"] != _checksum(shapes, packed):
                 raise ValueError("the checksum differs")
-            return cls({name: _unpack(packed[name], shapes[name]) for name in shapes})
+            return cls({name: Bits(packed[name], torch.Size(shapes[name])) for name in shapes})
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptFileError(f"{path} is damaged: its shapes or bits are not what was saved ({error})") from error
 
@@ -183,11 +199,17 @@ def _checksum(shapes: Mapping[str, list[int]], packed: Mapping[str, Tensor]) -> 
     return f"{total:08x}"
 
 
-def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
-    size = int(np.prod(shape, dtype=np.int64))
-    if bits.dtype != torch.uint8 or bits.numel() != (size + 7) // 8:
-        raise ValueError(f"{bits.numel()} bytes of {bits.dtype} for a mask of shape {shape}")
-    return torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool).reshape(shape))
+def _same(one: Tensor | Bits, two: Tensor | Bits) -> bool:
+    if isinstance(one, Bits) and isinstance(two, Bits):
+        return one.shape == two.shape and torch.equal(one.data, two.data)
+    return torch.equal(*(mask.unpack() if isinstance(mask, Bits) else mask for mask in (one, two)))
+
+
+def _moved(mask: Tensor | Bits, device: torch.device) -> Tensor | Bits:
+    """Return a mask on another device; bits stay bits on the CPU."""
+    if not isinstance(mask, Bits):
+        return mask.to(device)
+    return mask if device.type == "cpu" else mask.unpack().to(device)
 
 
 def parameters_of(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
@@ -198,7 +220,7 @@ def parameters_of(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn
     """
     # Aliases of tied parameters are names too: a mask may use either.
     known = dict(unwrap(model).named_parameters(remove_duplicate=False))
-    for name, mask in masks.items():
+    for name, mask in (masks.stored if isinstance(masks, Masks) else masks).items():
         if name not in known:
             raise BadTargetError(f"the model has no parameter {name!r}; {near_matches(name, known)}")
         if known[name].shape != mask.shape:
@@ -214,7 +236,7 @@ def bind(model: nn.Module, masks: Mapping[str, Tensor]) -> Masks:
     layouts = masks.targets
     parameters = parameters_of(model, masks)
     targets = {n: Target(layouts.get(n, Target()).layout, weakref.ref(p)) for n, p in parameters.items()}
-    return Masks({name: masks[name].to(parameters[name].device) for name in masks}, targets)
+    return Masks({name: _moved(mask, parameters[name].device) for name, mask in masks.stored.items()}, targets)
 
 
 @torch.no_grad()
@@ -238,7 +260,23 @@ def apply(model: nn.Module, masks: Mapping[str, Tensor]) -> Masks:
         0.0
     """
     bound = bind(model, masks)
-    for name, parameter in parameters_of(model, bound).items():
+    parameters = parameters_of(model, bound)
+    fast = _clearable(parameters, bound)
+    if fast:
+        kernels.clear({name: parameters[name] for name in fast}, fast)
+    for name in parameters.keys() - fast.keys():
         # masked_fill, not multiplication: a pruned infinity or NaN must become 0 too.
-        parameter.masked_fill_(~bound[name], 0.0)
+        parameters[name].masked_fill_(~bound[name], 0.0)
     return bound
+
+
+def _clearable(parameters: Mapping[str, nn.Parameter], masks: Masks) -> dict[str, Bits]:
+    """Return the bits that the kernels can clear at once: each of another piece of memory, tied weights only once."""
+    known: set[int] = set()
+    found = {}
+    for name, mask in masks.stored.items():
+        place = parameters[name].data_ptr()
+        if isinstance(mask, Bits) and place not in known and kernels.takes([parameters[name]]):
+            found[name] = mask
+            known.add(place)
+    return found

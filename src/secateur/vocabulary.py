@@ -33,6 +33,7 @@ __all__ = [
     "CorruptFileError",
     "Layout",
     "MissingExtraError",
+    "MissingKernelsError",
     "NamedTensors",
     "NothingPrunedWarning",
     "Scores",
@@ -64,6 +65,10 @@ class CorruptFileError(SecateurError, ValueError):
 
 class MissingExtraError(SecateurError, ImportError):
     """An optional dependency is missing; the text names the extra that brings it."""
+
+
+class MissingKernelsError(SecateurError, ImportError):
+    """The compiled kernels are not there; the text says why and what to do."""
 
 
 class SecateurWarning(UserWarning):

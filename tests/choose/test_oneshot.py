@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import secateur as sc
-from secateur.vocabulary import BadTargetError
+from secateur.vocabulary import BadTargetError, NamedTensors
 
 # At the highest sparsities a layer of these small nets may well be emptied.
 pytestmark = pytest.mark.filterwarnings("ignore::secateur.vocabulary.CollapseWarning")
@@ -39,6 +39,24 @@ def test_exactly_what_is_asked_becomes_zero(sparsity: float) -> None:
     for name, parameter in net.named_parameters():
         old = before.get_parameter(name)
         assert torch.equal(parameter, old * masks[name] if name in masks else old), "nothing else moves"
+
+
+def test_a_kept_weight_that_is_zero_is_still_kept() -> None:
+    net = nn.Linear(4, 1, bias=False)
+    nn.init.zeros_(net.weight)
+    masks = sc.prune(net, 0.5)
+    assert masks["weight"].tolist() == [[False, False, True, True]]
+    assert sc.prune(net, 0.75, within=masks)["weight"].tolist() == [[False, False, False, True]]
+
+
+def test_magnitudes_need_no_scores_and_give_the_same_masks() -> None:
+    net = make_net()
+    weights = sc.prunable(net)
+    named = NamedTensors({name: weight.detach() for name, weight in weights.items()})
+    for scope in (sc.Global(), sc.PerTensor(), sc.PerRow()):
+        for allocation in (None, sc.erk, {"0.weight": 0.25}) if scope == sc.PerTensor() else (None,):
+            expected = sc.select(sc.criteria.magnitude(named), 0.5, scope=scope, allocation=allocation)
+            assert sc.Choice(scope=scope, allocation=allocation)(weights, 0.5) == expected
 
 
 def test_a_second_half_means_half_of_the_original() -> None:

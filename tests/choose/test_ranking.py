@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secateur.choose import ranking
+from secateur import native
+from secateur.choose import by_torch, ranking
 from secateur.choose.ranking import keep_largest, keep_largest_in_rows
 
 INF = float("inf")
@@ -41,7 +42,8 @@ def test_negative_zero_ties_with_zero() -> None:
 @pytest.mark.parametrize("size", [6, 7, 8, 13, 14, 15, 50])
 @pytest.mark.parametrize("ties", [True, False])
 def test_chunks_of_seven(monkeypatch: pytest.MonkeyPatch, size: int, ties: bool) -> None:
-    monkeypatch.setattr(ranking, "_CHUNK", 7)
+    monkeypatch.setattr(by_torch, "CHUNK", 7)
+    monkeypatch.setattr(native, "_found", lambda: (None, "switched off"))
     generator = torch.Generator().manual_seed(size)
     draw = torch.randint(0, 3, (2, size), generator=generator).float() if ties else torch.rand(2, size)
     both = torch.cat([draw[0], draw[1]]).numpy()

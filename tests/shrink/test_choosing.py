@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_a_budget_of_latency_is_met_by_the_shrunk_model(monkeypatch: pytest.Monk
         seen.append([sum(p.numel() for p in each.parameters()) for each in nets])
         return [SimpleNamespace(median_ms=float(count)) for count in seen[-1]]
 
-    monkeypatch.setattr("secateur.measure.budget.latencies", work_as_time)
+    monkeypatch.setattr(sys.modules["secateur.measure.budget"], "latencies", work_as_time)
     model = net()
     masks = sc.prune_units(model, EXAMPLE, target={"latency": 0.5})
     small = sc.shrink(model, EXAMPLE)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from secateur.bits import Bits
 from secateur.choose.criteria.magnitude import magnitude
 from secateur.choose.granularity import Column, Element, Granularity, Row, canonical, pool, restore
 from secateur.choose.ranking import keep_largest, keep_largest_in_rows
@@ -21,6 +22,7 @@ from secateur.vocabulary import (
     NothingPrunedWarning,
     Scores,
     SelectionError,
+    Target,
     Weights,
     near_matches,
 )
@@ -55,15 +57,12 @@ class Choice:
         within: Mapping[str, Tensor] | None = None,
     ) -> Masks:
         """Score ``weights`` and select; see :func:`select`."""
-        scores = self.criterion(NamedTensors(weights))
-        return select(
-            NamedTensors(scores, getattr(weights, "targets", None)),
-            sparsity,
-            granularity=self.granularity,
-            scope=self.scope,
-            allocation=self.allocation,
-            within=within,
-        )
+        named = NamedTensors(weights)
+        # Magnitudes of single weights are ranked where these lie. An allocation may look at scores, so it gets them.
+        bare = self.criterion is magnitude and _single(self.granularity, self.scope) and not callable(self.allocation)
+        scores = named if bare else self.criterion(named)
+        targets: Mapping[str, Target] | None = getattr(weights, "targets", None)
+        return _select(NamedTensors(scores, targets), sparsity, self, within, absolute=bare)
 
     def __repr__(self) -> str:
         parts = (self.criterion, self.granularity, self.scope, self.allocation)
@@ -84,8 +83,8 @@ def select(
     """Choose what to keep: remove exactly round-half-even(sparsity * n) units in every ranking.
 
     Ties are broken by position (earlier names in sorted order, then earlier elements, go first), so the result
-    depends on nothing but names and scores. Scores may be infinite. Memory beyond scores and masks does not grow
-    with the model for ``Element``.
+    depends on nothing but names and scores. Scores may be infinite. Memory beyond the scores, for ``Element``: the
+    masks, one bit a score where the compiled kernels are.
 
     Args:
         scores: float16, bfloat16, float32 or float64 tensors by name; higher = more important.
@@ -112,23 +111,43 @@ def select(
         >>> select({"w": torch.ones(1, 8)}, scope=Window(keep=2, of=4)).sparsity
         0.5
     """
-    named = NamedTensors(scores)
-    _check(named, sparsity, granularity, scope, allocation)
-    share = _shares(named, sparsity, scope, allocation)
-    units, members = _pooled(named, granularity)
-    inside = _units_within(named, within, granularity, members)
+    choice = Choice(granularity=granularity, scope=scope, allocation=allocation)
+    return _select(NamedTensors(scores), sparsity, choice, within)
+
+
+@torch.no_grad()
+def _select(
+    scores: NamedTensors,
+    sparsity: float | None,
+    choice: Choice,
+    within: Mapping[str, Tensor] | None,
+    *,
+    absolute: bool = False,
+) -> Masks:
+    """Select as :func:`select` does, by all parts of a choice but its criterion; if ``absolute``, by magnitudes."""
+    granularity, scope = choice.granularity, choice.scope
+    _check(scores, sparsity, granularity, scope, choice.allocation)
+    share = _shares(scores, sparsity, scope, choice.allocation)
+    units, members = _pooled(scores, granularity)
+    inside = _units_within(scores, within, granularity, members)
+    kept: dict[str, Tensor | Bits] = {}
     if isinstance(scope, Global):
-        kept = _rank_together(units, share, inside)
+        kept |= _rank_together(units, share, inside, absolute).stored
     elif isinstance(scope, PerTensor):
-        kept = {}
         for name in units:
-            alone = None if inside is None else {name: inside[name]}
-            kept |= _rank_together({name: units[name]}, share, alone)
+            alone = None if inside is None else Masks({name: inside.stored[name]})
+            kept |= _rank_together({name: units[name]}, share, alone, absolute).stored
     else:
-        kept = {n: _rank_lines(n, named, units[n], share[n], (granularity, scope), inside) for n in units}
-    masks = _spread(named, kept, within, granularity, members)
+        kept |= {n: _rank_lines(n, scores, units[n], share[n], (granularity, scope), inside) for n in units}
+    ranked = Masks(kept, scores.targets)
+    masks = ranked if isinstance(granularity, Element) else _spread(scores, ranked, within, granularity, members)
     _warn(masks, share, scope)
-    return Masks(masks, named.targets)
+    return masks
+
+
+def _single(granularity: Granularity, scope: Scope) -> bool:
+    """Return whether weights are ranked one by one in whole tensors."""
+    return isinstance(granularity, Element) and isinstance(scope, Global | PerTensor)
 
 
 def _check(
@@ -143,8 +162,9 @@ def _check(
     for name, score in scores.items():
         if not score.is_floating_point():
             raise SelectionError(f"the scores of {name!r} are {score.dtype}; they must be of a float dtype")
-        # Chunked, because isnan of a whole tensor would be a temporary of its size.
-        if any(bool(part.isnan().any()) for part in score.reshape(-1).split(1 << 20)):
+        # Chunked, because isnan of a whole tensor would be a temporary of its size. A ranking of scores looks itself.
+        chunks = () if _single(granularity, scope) else score.reshape(-1).split(1 << 20)
+        if any(bool(part.isnan().any()) for part in chunks):
             raise SelectionError(f"the scores of {name!r} hold NaN: mend the weights or the criterion")
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise SelectionError(f"sparsity is a share between 0 and 1, got {sparsity}")
@@ -234,19 +254,22 @@ def _units_within(
     within: Mapping[str, Tensor] | None,
     granularity: Granularity,
     members: dict[str, list[str]],
-) -> dict[str, Tensor] | None:
+) -> Masks | None:
     """Return which units still have something to lose."""
     if within is None:
         return None
+    held = within.stored if isinstance(within, Masks) else within
     for name, score in scores.items():
-        if name not in within or within[name].shape != score.shape:
+        if name not in held or held[name].shape != score.shape:
             raise SelectionError(f"within= has no mask of shape {list(score.shape)} for {name!r}")
     if isinstance(granularity, Element):
-        return {name: within[name].contiguous() for name in members}
-    return {
-        name: torch.cat([granularity.split(within[m], scores.layout(m)) for m in own], dim=-1).any(-1)
-        for name, own in members.items()
-    }
+        return Masks({name: held[name] for name in members})
+    return Masks(
+        {
+            name: torch.cat([granularity.split(within[m], scores.layout(m)) for m in own], dim=-1).any(-1)
+            for name, own in members.items()
+        }
+    )
 
 
 def _budget(n: int, share: float, inside: int) -> int:
@@ -254,13 +277,11 @@ def _budget(n: int, share: float, inside: int) -> int:
     return max(0, round(share * n) - (n - inside))
 
 
-def _rank_together(
-    units: dict[str, Tensor], share: Mapping[str, float], inside: dict[str, Tensor] | None
-) -> dict[str, Tensor]:
+def _rank_together(units: dict[str, Tensor], share: Mapping[str, float], inside: Masks | None, absolute: bool) -> Masks:
     """Rank the units of all given tensors in one list; they share one sparsity."""
     n = sum(u.numel() for u in units.values())
-    left = n if inside is None else sum(int(mask.sum()) for mask in inside.values())
-    return keep_largest(units, _budget(n, share[next(iter(units))], left), inside)
+    left = n if inside is None else inside.count().kept
+    return keep_largest(units, _budget(n, share[next(iter(units))], left), inside, absolute=absolute)
 
 
 def _rank_lines(
@@ -269,7 +290,7 @@ def _rank_lines(
     units: Tensor,
     share: float,
     rule: tuple[Granularity, Scope],
-    inside: dict[str, Tensor] | None,
+    inside: Masks | None,
 ) -> Tensor:
     """Rank the units of one tensor inside each of its rows or windows."""
     granularity, scope = rule
@@ -308,37 +329,36 @@ def _rank_rows(units_RN: Tensor, mask_RN: Tensor, share: float, scope: Scope) ->
 
 def _spread(
     scores: NamedTensors,
-    kept: dict[str, Tensor],
+    kept: Masks,
     within: Mapping[str, Tensor] | None,
     granularity: Granularity,
     members: dict[str, list[str]],
-) -> dict[str, Tensor]:
+) -> Masks:
     """Return element masks from unit masks, in the order of the scores."""
     masks = {}
     for name, own in members.items():
-        if isinstance(granularity, Element):
-            masks[name] = kept[name]
-            continue
+        units = kept[name].unsqueeze(-1)
         for member in own:
             score = scores[member]
             size = granularity.split(torch.empty_like(score, device="meta"), scores.layout(member)).shape
-            mask = granularity.join(kept[name].unsqueeze(-1).expand(size), score.shape, scores.layout(member))
+            mask = granularity.join(units.expand(size), score.shape, scores.layout(member))
             masks[member] = mask.clone(memory_format=torch.contiguous_format)
     for name, score in scores.items():
         masks.setdefault(name, torch.ones_like(score, dtype=torch.bool))
-    if within is not None and not isinstance(granularity, Element):
+    if within is not None:
         masks = {name: mask & within[name] for name, mask in masks.items()}
-    return {name: masks[name] for name in scores}
+    return Masks({name: masks[name] for name in scores}, scores.targets)
 
 
-def _warn(masks: dict[str, Tensor], share: Mapping[str, float], scope: Scope) -> None:
-    count = Masks(masks).count()
-    if any(share.values()) and count.removed == 0:
+def _warn(masks: Masks, share: Mapping[str, float], scope: Scope) -> None:
+    counts = {name: masks.count(name) for name in masks}
+    if any(share.values()) and not any(count.removed for count in counts.values()):
         warnings.warn(
             f"nothing was removed at {scope}: the sparsity is too low for targets this small",
             NothingPrunedWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    empty = [n for n, m in masks.items() if m.ndim > 1 and m.numel() and share[n] < 1 and not bool(m.any())]
+    matrices = [n for n, mask in masks.stored.items() if len(mask.shape) > 1]
+    empty = [n for n in matrices if counts[n].total and share[n] < 1 and not counts[n].kept]
     if empty:
-        warnings.warn(f"all weights of {', '.join(empty)} were removed", CollapseWarning, stacklevel=3)
+        warnings.warn(f"all weights of {', '.join(empty)} were removed", CollapseWarning, stacklevel=4)

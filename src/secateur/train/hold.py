@@ -134,16 +134,16 @@ class Hold:
 
 
 def _live_parameters(masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
-    targets = getattr(masks, "targets", {})
-    parameters = {}
-    for name in masks:
+    masks = masks if isinstance(masks, Masks) else Masks(masks)
+    targets, parameters = masks.targets, {}
+    for name, mask in masks.stored.items():
         reference = targets[name].parameter if name in targets else None
         parameter = reference() if reference is not None else None
         if parameter is None:
             raise BadTargetError(f"the mask of {name!r} is not tied to a live model; pass hold(..., model=model)")
-        if parameter.shape != masks[name].shape:
+        if parameter.shape != mask.shape:
             raise BadTargetError(
-                f"the mask of {name!r} has shape {list(masks[name].shape)}, the parameter {list(parameter.shape)}"
+                f"the mask of {name!r} has shape {list(mask.shape)}, the parameter {list(parameter.shape)}"
             )
         parameters[name] = cast(nn.Parameter, parameter)
     return parameters
