@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from secateur.lab.data import LabError, MissingDataError
-from secateur.lab.settings import Settings, read_settings, words
+from secateur.lab.flags import SHARE, Commands, Grouped, common_flags, settings_flags, settings_of
+from secateur.lab.settings import Settings, words
 from secateur.vocabulary import SecateurError
 
 __all__ = ["main", "run_command"]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class _Share(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases
-    """A sparsity: a fraction, never percent."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            share = float(value)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            hint = f"; write {float(value[:-1]) / 100:g}" if str(value).rstrip("%").isdigit() and "%" in value else ""
-            self.fail(f"sparsity is a share between 0 and 1 (0.9 removes nine weights in ten), got {value!r}{hint}")
-        return share
-
-
-SHARE = _Share()
 DEFAULT_METHODS = "gradual,one-shot,one-shot-layerwise,random"
 
 
-class _Commands(click.Group):
-    """A group that suggests the nearest command."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(self.list_commands(ctx))}"
-            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="secateur")
 def main() -> None:
     """Prune neural networks and prove what the pruning bought.
@@ -66,63 +33,9 @@ def main() -> None:
     """
 
 
-def _settings_flags(*leave_out: str) -> Callable[[Function], Function]:
-    """Add a flag for every setting; one not given is None, so that a config file can fill it."""
-
-    def add(function: Function) -> Function:
-        for each in reversed(dataclasses.fields(Settings)):
-            if each.name not in leave_out:
-                function = _flag(each)(function)
-        return function
-
-    return add
-
-
-def _flag(setting: dataclasses.Field[Any]) -> Callable[[Function], Function]:
-    name, default = setting.name.replace("_", "-"), setting.default
-    if isinstance(default, bool):
-        shown = "on" if default else "off"
-        text = f"{setting.metadata['help']}  [default: {shown}]"
-        return click.option(f"--{name}/--no-{name}", default=None, help=text)
-    text = f"{setting.metadata['help']}  [default: {default if default != '' else 'none'}]"
-    kind = SHARE if setting.name in ("sparsity", "initial_sparsity") else type(default)
-    return click.option(f"--{name}", type=kind, default=None, help=text)
-
-
-class _Grouped(click.Command):
-    """A command whose many flags are listed by what they are about."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = {each.name: each.metadata["group"] for each in dataclasses.fields(Settings)}
-        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in [*groups.values(), ""]}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record:
-                rows[groups.get(parameter.name or "", "")].append(record)
-        for name, records in rows.items():
-            with formatter.section(name.capitalize() or "Options"):
-                formatter.write_dl(records)
-
-
-def _common_flags(function: Function) -> Function:
-    path = click.Path(path_type=Path)
-    for option in (
-        click.option("--config", type=path, help="Settings from a TOML file; flags given here win."),
-        click.option("--out", type=path, help="Folder for everything that is written."),
-        click.option("--data-dir", type=path, help="Folder with data sets  [default: $SECATEUR_DATA, else download]"),
-    ):
-        function = option(function)
-    return function
-
-
-def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
-    values = read_settings(config) if config else {}
-    return Settings(**(values | {name: value for name, value in flags.items() if value is not None}))
-
-
-@main.command(cls=_Grouped)
-@_common_flags
-@_settings_flags()
+@main.command(cls=Grouped)
+@common_flags
+@settings_flags()
 @click.option("--again", is_flag=True, help="Throw away what the folder holds and start over.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def run(config: Path | None, out: Path | None, data_dir: Path | None, again: bool, quiet: bool, **flags: Any) -> None:
@@ -139,7 +52,7 @@ def run(config: Path | None, out: Path | None, data_dir: Path | None, again: boo
     """
     from secateur.lab import report, runs, show
 
-    settings = _settings(config, flags)
+    settings = settings_of(config, flags)
     folder = out or Path("runs") / f"{_plain(settings.data)}-{_plain(settings.model)}-{_cell(settings)}"
     options = runs.Options(data_dir, again, events=True, bar=not quiet and sys.stderr.isatty())
     result = runs.run(settings, folder, options)
@@ -148,9 +61,9 @@ def run(config: Path | None, out: Path | None, data_dir: Path | None, again: boo
     click.echo(f"report: {page}")
 
 
-@main.command(cls=_Grouped)
-@_common_flags
-@_settings_flags("method", "sparsity", "seed")
+@main.command(cls=Grouped)
+@common_flags
+@settings_flags("method", "sparsity", "seed")
 @click.option("--methods", default=DEFAULT_METHODS, show_default=True, help="By commas, or all.")
 @click.option("--sparsities", default="0.5,0.8,0.9,0.95,0.98", show_default=True, help="By commas.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="By commas.")
@@ -174,7 +87,7 @@ def sweep(config: Path | None, out: Path | None, data_dir: Path | None, jobs: in
         tuple(SHARE.convert(word, None, None) for word in words(flags.pop("sparsities"))),
         tuple(_whole(word) for word in words(flags.pop("seeds"))),
     )
-    settings = _settings(config, flags)
+    settings = settings_of(config, flags)
     folder = out or Path("sweeps") / f"{_plain(settings.data)}-{_plain(settings.model)}"
     result = sweeps.sweep(settings, grid, folder, runs.Options(data_dir), jobs, click.echo)
     page = report.build(folder) if result["cells"] else None

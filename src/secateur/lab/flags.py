@@ -1,0 +1,106 @@
+"""Flags of the command line: one for every setting, grouped by what they are about, and kinds of values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from secateur.lab.settings import Settings, read_settings
+
+__all__ = ["SHARE", "Commands", "Grouped", "common_flags", "settings_flags", "settings_of"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Share(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases
+    """A sparsity: a fraction, never percent."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share, or fail with the way out."""
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            hint = f"; write {float(value[:-1]) / 100:g}" if str(value).rstrip("%").isdigit() and "%" in value else ""
+            self.fail(f"sparsity is a share between 0 and 1 (0.9 removes nine weights in ten), got {value!r}{hint}")
+        return share
+
+
+SHARE = Share()
+
+
+class Commands(click.Group):
+    """A group that suggests the nearest command."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find a command; one that is not there is answered with the nearest."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(self.list_commands(ctx))}"
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def settings_flags(*leave_out: str) -> Callable[[Function], Function]:
+    """Add a flag for every setting; one not given is None, so that a config file can fill it."""
+
+    def add(function: Function) -> Function:
+        for each in reversed(dataclasses.fields(Settings)):
+            if each.name not in leave_out:
+                function = _flag(each)(function)
+        return function
+
+    return add
+
+
+def _flag(setting: dataclasses.Field[Any]) -> Callable[[Function], Function]:
+    name, default = setting.name.replace("_", "-"), setting.default
+    if isinstance(default, bool):
+        shown = "on" if default else "off"
+        text = f"{setting.metadata['help']}  [default: {shown}]"
+        return click.option(f"--{name}/--no-{name}", default=None, help=text)
+    text = f"{setting.metadata['help']}  [default: {default if default != '' else 'none'}]"
+    kind = SHARE if setting.name in ("sparsity", "initial_sparsity") else type(default)
+    return click.option(f"--{name}", type=kind, default=None, help=text)
+
+
+class Grouped(click.Command):
+    """A command whose many flags are listed by what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the flags under the groups of the settings."""
+        groups = {each.name: each.metadata["group"] for each in dataclasses.fields(Settings)}
+        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in [*groups.values(), ""]}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record:
+                rows[groups.get(parameter.name or "", "")].append(record)
+        for name, records in rows.items():
+            with formatter.section(name.capitalize() or "Options"):
+                formatter.write_dl(records)
+
+
+def common_flags(function: Function) -> Function:
+    """Add the flags of every command that runs something."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("--config", type=path, help="Settings from a TOML file; flags given here win."),
+        click.option("--out", type=path, help="Folder for everything that is written."),
+        click.option("--data-dir", type=path, help="Folder with data sets  [default: $SECATEUR_DATA, else download]"),
+    ):
+        function = option(function)
+    return function
+
+
+def settings_of(config: Path | None, flags: dict[str, Any]) -> Settings:
+    """Return the settings of a config file, if one is given, under those given as flags."""
+    values = read_settings(config) if config else {}
+    return Settings(**(values | {name: value for name, value in flags.items() if value is not None}))
