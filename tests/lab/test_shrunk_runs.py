@@ -73,6 +73,30 @@ def test_the_command_writes_either_form(run: Path, tmp_path: Path, capsys: pytes
     assert all(torch.equal(plain[name], packed[name]) for name in plain)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.sct"])
+def test_a_file_shrinks_too_if_its_network_is_named(run: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "small.sct"
+    named = ["--model", "mlp:24-16", "--shape", "1,8,8"]
+    assert call("shrink", str(run / name), *named, "--out", str(out)) == 0
+    small, own = sc.unpack(out), sc.unpack(run / "shrunk.sct")
+    assert {n: t.shape for n, t in small.items()} == {n: t.shape for n, t in own.items()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "name their network"),
+        (["--model", "mlp:9"], "does not fit mlp:9"),
+        (["--model", "mlp:24-16", "--shape", "8,8"], "by commas, such as 3,32,32"),
+    ],
+)
+def test_a_file_without_its_network_is_one_clear_line(
+    run: Path, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("shrink", str(run / "model.safetensors"), *flags) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_nothing_dead_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert call("run", *TINY, "--sparsity", "0.1", "--out", str(folder)) == 0

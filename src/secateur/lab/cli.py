@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from secateur.lab.data import LabError, MissingDataError
-from secateur.lab.flags import SHARE, Commands, Grouped, common_flags, settings_flags, settings_of
+from secateur.lab.flags import SHAPE, SHARE, Commands, Grouped, common_flags, settings_flags, settings_of
 from secateur.lab.settings import Settings, words
 from secateur.vocabulary import SecateurError
 
@@ -162,20 +162,24 @@ def unpack(path: Path, out: Path | None) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: shrunk.sct in the folder]")
-def shrink(folder: Path, out: Path | None) -> None:
-    """Delete the dead units of a finished run's network; write a smaller one with the same outputs.
+@click.option("--model", help="What network a file holds, as for run; a run's folder knows.")
+@click.option("--shape", type=SHAPE, default="1,28,28", show_default=True, help="Its images: channels, height, width.")
+@click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Its outputs.")
+def shrink(path: Path, out: Path | None, model: str | None, shape: tuple[int, int, int], classes: int) -> None:
+    """Delete the dead units of a run's or a file's network; write a smaller one with the same outputs.
 
     \b
     Examples:
       secateur shrink runs/digits-lenet-300-100-neurons-s0.5-seed0
       secateur shrink runs/demo --out small.safetensors
+      secateur shrink pruned.safetensors --model resnet-20 --shape 3,32,32
     """
     from secateur.lab import packing
 
-    record, path = packing.shrink(folder, out)
-    click.echo(f"{record}\nshrunk: {path}")
+    record, file = packing.shrink(path, out, packing.Made(model or "", shape, classes))
+    click.echo(f"{record}\nshrunk: {file}")
 
 
 @main.command()

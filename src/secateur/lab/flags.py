@@ -12,7 +12,7 @@ import click
 
 from secateur.lab.settings import Settings, read_settings
 
-__all__ = ["SHARE", "Commands", "Grouped", "common_flags", "settings_flags", "settings_of"]
+__all__ = ["SHAPE", "SHARE", "Commands", "Grouped", "common_flags", "settings_flags", "settings_of"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,6 +35,26 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
 
 
 SHARE = Share()
+
+
+class Shape(click.ParamType):  # type: ignore[type-arg]
+    """The shape of an image: channels, height and width by commas."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        """Return the three numbers, or fail with the way out."""
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        try:
+            channels, height, width = (int(part) for part in parts)
+        except ValueError:
+            channels = height = width = 0
+        if min(channels, height, width) < 1:
+            self.fail(f"a shape is channels, height and width by commas, such as 3,32,32; got {value!r}")
+        return channels, height, width
+
+
+SHAPE = Shape()
 
 
 class Commands(click.Group):

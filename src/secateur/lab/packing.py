@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import secateur as sc
 from secateur.files import read_tensors, write_tensors
+from secateur.lab import models
 from secateur.lab.data import LabError
 from secateur.lab.exporting import load_network
 from secateur.lab.shrinking import shrunk
+from secateur.vocabulary import BadTargetError
 
-__all__ = ["pack", "shrink", "unpack"]
+__all__ = ["Made", "pack", "shrink", "unpack"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a network is made whose tensors alone are in a file: its name, the shape (C, H, W) of its images, classes."""
+
+    model: str
+    shape: tuple[int, int, int] = (1, 28, 28)
+    classes: int = 10
 
 
 def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Packed:
@@ -57,35 +70,54 @@ def unpack(path: Path, out: Path | None = None) -> Path:
     return out
 
 
-def shrink(folder: Path, out: Path | None = None) -> tuple[sc.Shrinkage, Path]:
-    """Delete the dead units of a finished run's network and write what is left; return the record and the file.
+def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tuple[sc.Shrinkage, Path]:
+    """Delete the dead units of a network and write what is left; return the record and the file.
 
     Args:
-        folder: of the run.
+        path: of a finished run's folder, or a file of tensors, packed or safetensors.
         out: file to write: packed, with the manifest that makes a whole model as small, or plain safetensors if it
-            ends so; ``shrunk.sct`` in the folder if left out.
+            ends so; ``shrunk.sct`` in the folder, or beside the file, if left out.
+        made: how the network of a file is made; a run knows by itself.
 
     Raises:
-        LabError: there is no finished run, or nothing of its network is dead.
-        CorruptFileError: a file of the run is damaged.
+        LabError: there is nothing at ``path``, no finished run, nothing of its network is dead, or the model of a file
+            is not named or another.
+        CorruptFileError: a file is damaged.
         OSError: ``out`` cannot be written.
     """
-    model, shape = load_network(folder)
+    model, shape = load_network(path) if path.is_dir() else _network_of(path, made)
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     small = shrunk(model, images)
     if small is None:
         raise LabError(
-            f"no unit of the network in {folder} is dead: every row and column still has weights; neurons, three-step "
+            f"no unit of the network in {path} is dead: every row and column still has weights; neurons, three-step "
             "and very high sparsities leave such units"
         )
     record = sc.shrinkage(small)
     assert record is not None
-    out = out or folder / "shrunk.sct"
+    out = out or (path / "shrunk.sct" if path.is_dir() else path.with_suffix(".shrunk.sct"))
     if out.suffix == ".safetensors":
         write_tensors(out, small.state_dict(), {"format": "pt"})
     else:
         sc.pack(small, out)
     return record, out
+
+
+def _network_of(path: Path, made: Made | None) -> tuple[nn.Module, tuple[int, int, int]]:
+    """Return the network whose tensors are in a file, and the shape of its images."""
+    _check(path)
+    if made is None or not made.model:
+        raise LabError(f"{path} holds tensors alone: name their network too, as in --model lenet-5 --shape 1,28,28")
+    model = models.build(made.model, made.shape, made.classes)
+    try:
+        tensors, metadata = read_tensors(path)
+        if "sct" in metadata:
+            return sc.unpack(path, into=model).eval(), made.shape
+        model.load_state_dict(tensors)
+    except (RuntimeError, BadTargetError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise LabError(f"{path} does not fit {made.model} of {made.classes} classes: {reason}") from error
+    return model.eval(), made.shape
 
 
 def _check(path: Path) -> None:
