@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,6 +132,25 @@ def test_chosen_units_can_be_deleted_from_every_nasty_graph(name: str, criterion
     assert sum(p.numel() for p in small.parameters()) <= kept
     for axis, labels in choice.coupling.units.items():
         assert labels.numel() == 0 or dict(small.named_parameters()).get(axis.name, labels).shape[axis.dim] > 0
+
+
+@pytest.mark.parametrize("name", ["residual", "gate", "pre-norm, grouped queries"])
+@pytest.mark.parametrize("kind", ["gradient", "snip", "lamp"])
+def test_criteria_that_look_at_data_choose_units_too(name: str, kind: str) -> None:
+    model, example = zoo.build(name)
+    coupling = sc.couple(model, example)
+    rules = sc.criteria
+    if kind == "lamp":
+        criterion: Any = lambda weights: rules.lamp(rules.magnitude(weights))  # noqa: E731
+    else:
+        batches = [(example + 0.1 * n, None) for n in range(2)]
+        stats = sc.stats.gradients(model, batches, lambda out, _: out.square().mean())
+        criterion = partial(getattr(rules, kind), stats=stats)
+    masks = sc.prune_units(model, example, 0.4, choice=sc.UnitChoice(coupling, criterion=criterion))
+    small = sc.shrink(model, example)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+    by_size = sc.UnitChoice(coupling)(sc.unit_weights(zoo.build(name)[0], coupling), 0.4)
+    assert any(not torch.equal(masks[each], by_size[each]) for each in masks)
 
 
 def test_the_pruner_takes_it() -> None:
