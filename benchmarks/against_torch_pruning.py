@@ -2,7 +2,7 @@
 
 Needs both in one environment:
 
-    pip install torch-pruning==1.6.0
+    pip install torch-pruning==1.6.1
     python benchmarks/against_torch_pruning.py          (about three minutes on two cores)
 
 Writes ``benchmarks/results/against_torch_pruning.md``. The small networks are those of ``tests/shrink/zoo.py``.
