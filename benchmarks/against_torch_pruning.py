@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import markdown, paragraph
 from torch import nn
 
 import secateur as sc
@@ -239,41 +240,35 @@ def main() -> None:
     """Prune every network with both and write the table."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
-    rows = []
+    rows: list[list[str]] = []
     for name, make in nets().items():
         found = {"ours": attempt(ours, make, name), "theirs": attempt(theirs, make, name)}
         timed = latency(name, found) if name in LARGE and found["theirs"]["net"] is not None else "-"
         cells = [_pair(found, key) for key in ("status", "seconds", "optimizer", "tied", "file")]
-        rows.append(f"| {name} | {' | '.join(cells)} | {timed} |")
-        print(rows[-1], flush=True)
+        rows.append([name, *cells, timed])
+        print(*rows[-1], sep=" | ", flush=True)
     machine = environment()
     followed = {
         who: sum(_followed(row, place) for row in rows) for place, who in enumerate(("Secateur", "Torch-Pruning"))
     }
-    text = f"""# Against Torch-Pruning
-
-Made by `python benchmarks/against_torch_pruning.py` on {machine["date"]}: {machine["processor"]}; secateur
-{machine["secateur"]}, torch-pruning {importlib.metadata.version("torch-pruning")}, torch {machine["torch"]}, Python
-{machine["python"]}; float32, seed 0.
-
-Both prune to half the multiply-adds by magnitude, layer by layer, by bisection over their own ratio; multiply-adds are
-counted by one counter. Each cell is Secateur / Torch-Pruning. "Left" is the share of multiply-adds left, *whole* where
-nothing was removed, or the error; a share other than 0.5 is as near as it came. Of {len(rows)} networks Secateur
-pruned {followed["Secateur"]}, Torch-Pruning {followed["Torch-Pruning"]}. Seconds are those of the whole call, tracing
-and bisection included. "Optimizer": the Adam made before goes on, its moments cut along. "File": written and read into
-a fresh instance without unpickling code (Secateur: `pack` and `unpack`; Torch-Pruning: its `state_dict` with
-`weights_only=True`), with equal outputs. "Faster": dense latency over that of the pruned net, batch 1, one thread, in
-turn; the five large nets keep multiples of 8 channels on both sides.
-
-Torch-Pruning also cuts widths that LayerNorm runs over and parts of heads; these change what the rest of the net
-computes, so Secateur leaves them whole. It is told of heads where there are any, and of output layers, which Secateur
-finds by itself.
-
-| net | left | seconds | optimizer goes on | tied weights stay tied | file | times faster |
-|---|---|---|---|---|---|---|
-{chr(10).join(rows)}
-"""
-    write_text(RESULTS / "against_torch_pruning.md", text)
+    made = f"""Made by `python benchmarks/against_torch_pruning.py` on {machine["date"]}: {machine["processor"]};
+        secateur {machine["secateur"]}, torch-pruning {importlib.metadata.version("torch-pruning")}, torch {machine["torch"]},
+        Python {machine["python"]}; float32, seed 0."""
+    read = f"""Both prune to half the multiply-adds by magnitude, layer by layer, by bisection over their own ratio;
+        multiply-adds are counted by one counter. Each cell is Secateur / Torch-Pruning. "Left" is the share of
+        multiply-adds left, *whole* where nothing was removed, or the error; a share other than 0.5 is as near as it
+        came. Of {len(rows)} networks Secateur pruned {followed["Secateur"]}, Torch-Pruning {followed["Torch-Pruning"]}.
+        Seconds are those of the whole call, tracing and bisection included. "Optimizer": the Adam made before goes on,
+        its moments cut along. "File": written and read into a fresh instance without unpickling code (Secateur: `pack`
+        and `unpack`; Torch-Pruning: its `state_dict` with `weights_only=True`), with equal outputs. "Faster": dense
+        latency over that of the pruned net, batch 1, one thread, in turn; the five large nets keep multiples of 8
+        channels on both sides."""
+    differ = """Torch-Pruning also cuts widths that LayerNorm runs over and parts of heads; these change what the rest
+        of the net computes, so Secateur leaves them whole. It is told of heads where there are any, and of output layers,
+        which Secateur finds by itself."""
+    head = ["net", "left", "seconds", "optimizer goes on", "tied weights stay tied", "file", "times faster"]
+    parts = ["# Against Torch-Pruning", *map(paragraph, (made, read, differ)), markdown(head, rows)]
+    write_text(RESULTS / "against_torch_pruning.md", "\n\n".join(parts) + "\n")
 
 
 def _pair(found: dict[str, dict[str, Any]], key: str) -> str:
@@ -286,8 +281,8 @@ def _shown(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
-def _followed(row: str, place: int) -> bool:
-    status = row.split("|")[2].split("/")[place].strip()
+def _followed(row: list[str], place: int) -> bool:
+    status = row[1].split("/")[place].strip()
     return status.replace(".", "").isdigit()
 
 
