@@ -252,8 +252,8 @@ def main() -> None:
         who: sum(_followed(row, place) for row in rows) for place, who in enumerate(("Secateur", "Torch-Pruning"))
     }
     made = f"""Made by `python benchmarks/against_torch_pruning.py` on {machine["date"]}: {machine["processor"]};
-        secateur {machine["secateur"]}, torch-pruning {importlib.metadata.version("torch-pruning")}, torch {machine["torch"]},
-        Python {machine["python"]}; float32, seed 0."""
+        secateur {machine["secateur"]}, torch-pruning {importlib.metadata.version("torch-pruning")},
+        torch {machine["torch"]}, Python {machine["python"]}; float32, seed 0."""
     read = f"""Both prune to half the multiply-adds by magnitude, layer by layer, by bisection over their own ratio;
         multiply-adds are counted by one counter. Each cell is Secateur / Torch-Pruning. "Left" is the share of
         multiply-adds left, *whole* where nothing was removed, or the error; a share other than 0.5 is as near as it
@@ -264,8 +264,8 @@ def main() -> None:
         latency over that of the pruned net, batch 1, one thread, in turn; the five large nets keep multiples of 8
         channels on both sides."""
     differ = """Torch-Pruning also cuts widths that LayerNorm runs over and parts of heads; these change what the rest
-        of the net computes, so Secateur leaves them whole. It is told of heads where there are any, and of output layers,
-        which Secateur finds by itself."""
+        of the net computes, so Secateur leaves them whole. It is told of heads where there are any, and of output
+        layers, which Secateur finds by itself."""
     head = ["net", "left", "seconds", "optimizer goes on", "tied weights stay tied", "file", "times faster"]
     parts = ["# Against Torch-Pruning", *map(paragraph, (made, read, differ)), markdown(head, rows)]
     write_text(RESULTS / "against_torch_pruning.md", "\n\n".join(parts) + "\n")
