@@ -79,7 +79,7 @@ def call(model: nn.Module, example: Any) -> Any:
 def ours(model: nn.Module, example: Any, optimizer: torch.optim.Optimizer, name: str) -> nn.Module:
     """Prune and shrink to half the multiply-adds with Secateur."""
     choice = sc.UnitChoice(sc.couple(model, example), scope=sc.PerTensor(), multiple=8 if name in LARGE else 1)
-    if not choice.groups():
+    if not choice.groups:
         return model
     try:
         sc.prune_units(model, example, target={"macs": 0.5}, choice=choice)

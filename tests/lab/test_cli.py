@@ -13,18 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import call
 
-from secateur.lab.cli import main, run_command
+from secateur.lab.cli import main
 from secateur.lab.data import load
 
 TINY = ["--model", "mlp:16", "--epochs", "2", "--prune-epochs", "2", "--quiet"]
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        run_command(list(arguments))
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture(autouse=True)

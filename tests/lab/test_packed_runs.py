@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import call
 from safetensors.torch import load_file, save_file
 
 import secateur as sc
-from secateur.lab.cli import run_command
 from secateur.lab.exporting import load_network
 
 TINY = ["--model", "mlp:16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--sparsity", "0.8"]
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        run_command(list(arguments))
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture(scope="module")

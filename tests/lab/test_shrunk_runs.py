@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import call
 from safetensors.torch import load_file
 
 import secateur as sc
-from secateur.lab.cli import run_command
 from secateur.lab.exporting import load_network
 
 TINY = ["--model", "mlp:24-16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--bits", "0"]
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        run_command(list(arguments))
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +88,11 @@ def test_a_file_without_its_network_is_one_clear_line(
 ) -> None:
     assert call("shrink", str(run / "model.safetensors"), *flags) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_run_knows_its_network(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("shrink", str(run), "--model", "mlp:24-16") == 2
+    assert "leave --model out" in capsys.readouterr().err
 
 
 def test_nothing_dead_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

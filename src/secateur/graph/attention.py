@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from secateur.graph.flow import Flow, along
+from secateur.graph.flow import Flow, along, laid
 from secateur.graph.layers import product
 from secateur.graph.walk import Rule, Walk, operation, place
 
@@ -25,7 +25,7 @@ def _matmul(walk: Walk, node: fx.Node, value: Any) -> Any:
     walk.whole(x, [-1], reason)
     walk.whole(y, [-2], reason)
     zero = (~y.live & (y.value == 0)).all(-2, keepdim=True)
-    live = _laid(x.live.any(-1, keepdim=True), value.ndim) | _laid(y.live.any(-2, keepdim=True), value.ndim)
+    live = laid(x.live.any(-1, keepdim=True), value.ndim) | laid(y.live.any(-2, keepdim=True), value.ndim)
     if bool(zero.any()) and y.value.ndim == value.ndim:
         for dim in range(value.ndim - 2):
             zero = zero.all(dim, keepdim=True) if y.live.shape[dim] == 1 else zero
@@ -62,7 +62,7 @@ def _product_labels(walk: Walk, operands: list[tuple[Flow, int]], node: fx.Node,
     """Unite the units of operands along the axes they share; one contracted axis of each is gone."""
     batch = value.ndim - 2
     _beside(walk, [flow for flow, _ in operands], node)
-    laid = []
+    parts = []
     for flow, gone in operands:
         if flow.labels is None:
             continue
@@ -70,17 +70,17 @@ def _product_labels(walk: Walk, operands: list[tuple[Flow, int]], node: fx.Node,
             walk.pin(flow, f"one unit in a product at {place(node)}")
             continue
         labels = flow.labels.narrow(gone, 0, 1) if flow.labels.shape[gone] > 1 else flow.labels
-        laid.append(_laid(labels, value.ndim))
-    if not laid:
+        parts.append(laid(labels, value.ndim))
+    if not parts:
         return None
-    over_heads = [labels for labels in laid if any(dim < batch for dim in along(labels))]
-    if over_heads and len(laid) > 1:
-        for labels in laid:
+    over_heads = [labels for labels in parts if any(dim < batch for dim in along(labels))]
+    if over_heads and len(parts) > 1:
+        for labels in parts:
             walk.units.unite(labels, labels.amin((-2, -1), keepdim=True))
-        laid = [labels.amin((-2, -1), keepdim=True) for labels in laid]
-    for other in laid[1:]:
-        walk.units.unite(laid[0], other, place(node))
-    return max(laid, key=Tensor.numel)
+        parts = [labels.amin((-2, -1), keepdim=True) for labels in parts]
+    for other in parts[1:]:
+        walk.units.unite(parts[0], other, place(node))
+    return max(parts, key=Tensor.numel)
 
 
 def _beside(walk: Walk, operands: list[Flow], node: fx.Node) -> None:
@@ -92,10 +92,6 @@ def _beside(walk: Walk, operands: list[Flow], node: fx.Node) -> None:
         for flow in operands:
             dims = [dim for dim in shared if -dim <= flow.value.ndim]
             walk.whole(flow, dims, f"{operation(node)} with what belongs to no unit at {place(node)}")
-
-
-def _laid(tensor: Tensor, ndim: int) -> Tensor:
-    return tensor.reshape((1,) * (ndim - tensor.ndim) + tuple(tensor.shape))
 
 
 RULES: dict[str, Rule] = {

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from secateur.graph.flow import Flow, along
+from secateur.graph.flow import Flow, along, laid
+from secateur.graph.units import none
 from secateur.graph.walk import Rule, Walk, operation, place
 
 __all__ = ["RULES"]
@@ -65,17 +66,17 @@ def _together(walk: Walk, node: fx.Node, value: Any) -> Flow:
 
 def _united(walk: Walk, labelled: list[Flow], node: fx.Node, ndim: int) -> Tensor:
     """Unite the labels of operands; one that is broadcast over the units of another must stay."""
-    laid = [(flow, _laid(flow.labels, ndim)) for flow in labelled if flow.labels is not None]
-    joint = torch.broadcast_shapes(*[labels.shape for _, labels in laid])
+    placed = [(flow, laid(flow.labels, ndim)) for flow in labelled if flow.labels is not None]
+    joint = torch.broadcast_shapes(*[labels.shape for _, labels in placed])
     full = []
-    for flow, labels in laid:
+    for flow, labels in placed:
         own = [1] * (ndim - flow.value.ndim) + list(flow.shape)
         if any(own[dim] == 1 and joint[dim] > 1 for dim in range(ndim)):
             walk.pin(flow, f"broadcast over units at {place(node)}")
         else:
             full.append(labels)
     if not full:
-        return laid[0][1]
+        return placed[0][1]
     for other in full[1:]:
         walk.units.unite(full[0], other, place(node))
     return max(full, key=torch.Tensor.numel)
@@ -104,7 +105,7 @@ def _keeps(walk: Walk, flow: Flow) -> None:
     """A parameter beside an activation without units keeps its size."""
     if flow.name:
         for dim, size in enumerate(flow.shape):
-            walk.store(flow.name, dim, "follows", torch.full((size,), -1))
+            walk.store(flow.name, dim, "follows", none(size))
 
 
 def _tells(other: Flow, dim: int) -> bool:
@@ -116,7 +117,7 @@ def _tells(other: Flow, dim: int) -> bool:
 
 def _live(name: str, flows: list[Flow], ndim: int) -> Tensor:
     """Return what depends on the inputs: what any operand does, but a product with a constant zero does not."""
-    lives = [_laid(flow.live, ndim) for flow in flows if flow.live is not None]
+    lives = [laid(flow.live, ndim) for flow in flows if flow.live is not None]
     if name in ("mul", "multiply") and len(lives) == 2:
         zeros = [_zero(flow, live, ndim) for flow, live in zip(flows, lives, strict=True)]
         lives = [live & ~zero for live, zero in zip(lives, reversed(zeros), strict=True)]
@@ -131,17 +132,12 @@ def _zero(flow: Flow, live: Tensor, ndim: int) -> Tensor:
     """Return where an operand is zero whatever the inputs are."""
     if bool(live.all()):
         return torch.zeros_like(live)
-    zero = _laid(flow.value, ndim) == 0
+    zero = laid(flow.value, ndim) == 0
     for dim in range(ndim):
         # A parameter may differ along an axis along which nothing is live.
         if live.shape[dim] == 1 and zero.shape[dim] > 1 and not flow.name:
             zero = zero.all(dim, keepdim=True)
     return zero & ~live
-
-
-def _laid(tensor: Tensor | None, ndim: int) -> Tensor:
-    assert tensor is not None
-    return tensor.reshape((1,) * (ndim - tensor.ndim) + tuple(tensor.shape))
 
 
 def _over(walk: Walk, node: fx.Node, value: Any) -> Any:

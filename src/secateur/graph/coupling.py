@@ -111,10 +111,7 @@ class Coupling:
 
     def axis(self, name: str, dim: int) -> Tensor | None:
         """Return the unit of each index along an axis of a tensor, or None if it holds no units."""
-        for axis, labels in self.units.items():
-            if (axis.name, axis.dim) == (name, dim):
-                return labels
-        return None
+        return self.units.get(Axis(name, dim, ""))
 
     def __str__(self) -> str:
         """Return a table: how many units, where they are written and read, and why some are left whole."""

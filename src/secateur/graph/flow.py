@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Flow", "along", "compressed", "spread", "vector"]
+__all__ = ["Flow", "along", "compressed", "laid", "spread", "vector"]
 
 
 @dataclass
@@ -61,6 +61,16 @@ def along(labels: Tensor) -> list[int]:
         [1]
     """
     return [dim for dim, size in enumerate(labels.shape) if size > 1]
+
+
+def laid(tensor: Tensor, ndim: int) -> Tensor:
+    """Give a tensor axes of size 1 in front, as broadcasting does.
+
+    Example:
+        >>> laid(torch.zeros(3), 3).shape
+        torch.Size([1, 1, 3])
+    """
+    return tensor.reshape((1,) * (ndim - tensor.ndim) + tuple(tensor.shape))
 
 
 def spread(of_axis: Tensor, dim: int, ndim: int) -> Tensor:

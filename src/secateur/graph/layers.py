@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from secateur.graph.coupling import Axis, Site
 from secateur.graph.flow import Flow, spread, vector
-from secateur.graph.units import NONE
+from secateur.graph.units import none
 from secateur.graph.walk import Rule, Walk, operation, place
 
 __all__ = ["RULES", "WITH_BIAS", "product"]
@@ -122,7 +122,7 @@ def _depthwise(walk: Walk, layer: _Layer, reads: Tensor, live: Tensor, value: Te
     # The axis of all channels is the first in either layout; where it holds outputs, each input has several.
     walk.store(layer.weight.name, 0, "follows", outputs if layer.out_dim == 0 else reads)
     if layer.out_dim == 1:
-        walk.store(layer.weight.name, 1, "follows", torch.full((each,), NONE))
+        walk.store(layer.weight.name, 1, "follows", none(each))
     _store_bias(walk, layer, outputs)
     rows = (live[:, None] & (matrix != 0).flatten(2).any(-1)).flatten()
     return Flow(value, spread(outputs, layer.dim, value.ndim), spread(rows, layer.dim, value.ndim))
@@ -131,7 +131,7 @@ def _depthwise(walk: Walk, layer: _Layer, reads: Tensor, live: Tensor, value: Te
 def _store_reads(walk: Walk, layer: _Layer, reads: Tensor | None) -> None:
     ins = layer.matrix().shape[2]
     if reads is None:
-        reads = torch.full((layer.groups * ins,), NONE)
+        reads = none(layer.groups * ins)
     if layer.groups > 1:  # what is left must be as much in every group
         columns = reads.view(layer.groups, ins)
         walk.units.unite(columns, columns[:1], layer.weight.name)
@@ -210,7 +210,7 @@ def _embedding(walk: Walk, node: fx.Node, value: Any) -> Any:
     if table is None or entries is None or not table.name:
         return walk.unknown(node, value)
     outputs = walk.units.new(table.shape[1])
-    walk.store(table.name, 0, "looks up", torch.full((table.shape[0],), NONE))
+    walk.store(table.name, 0, "looks up", none(table.shape[0]))
     walk.store(table.name, 1, "writes", outputs)
     live = (table.value != 0).any(0)
     return Flow(value, spread(outputs, -1, value.ndim), spread(live, -1, value.ndim))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from secateur.graph.flow import Flow, along, spread, vector
-from secateur.graph.units import NONE
+from secateur.graph.units import none
 from secateur.graph.walk import Rule, Walk, place
 
 __all__ = ["RULES"]
@@ -36,8 +35,7 @@ def _followed(walk: Walk, node: fx.Node, value: Tensor, x: Any, weight: Any, sto
     for each in stored:
         known = walk.flow(each)
         if known is not None and known.name:
-            none = units if units is not None else _none(flow.shape[dim])
-            walk.store(known.name, 0, "follows", none)
+            walk.store(known.name, 0, "follows", units if units is not None else none(flow.shape[dim]))
         elif known is not None:
             return walk.unknown(node, value, "a norm with computed numbers")
     live = flow.live
@@ -65,7 +63,7 @@ def _group_norm(walk: Walk, node: fx.Node, value: Any) -> Any:
     for each in node.args[2:4]:
         known = walk.flow(each)
         if known is not None and known.name:
-            walk.store(known.name, 0, "follows", units if units is not None else _none(flow.shape[1]))
+            walk.store(known.name, 0, "follows", units if units is not None else none(flow.shape[1]))
         elif known is not None:
             return walk.unknown(node, value, "a norm with computed numbers")
     return Flow(value, flow.labels, spread(live, 1, value.ndim))
@@ -92,12 +90,8 @@ def _layer_norm(walk: Walk, node: fx.Node, value: Any) -> Any:
 
 def _labels_along(flow: Flow, dim: int, size: int) -> Tensor:
     if flow.labels is None or along(flow.labels) != [dim]:
-        return _none(size)
+        return none(size)
     return flow.labels.reshape(-1)
-
-
-def _none(size: int) -> Tensor:
-    return torch.full((size,), NONE)
 
 
 RULES: dict[str, Rule] = {

@@ -7,9 +7,19 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-__all__ = ["NONE", "Units"]
+__all__ = ["NONE", "Units", "none"]
 
 NONE = -1  # the label of what belongs to no unit
+
+
+def none(count: int) -> Tensor:
+    """Return the labels of ``count`` places that belong to no unit.
+
+    Example:
+        >>> none(2)
+        tensor([-1, -1])
+    """
+    return torch.full((count,), NONE)
 
 
 class Units:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from secateur.graph.coupling import Axis, Coupling, Site, Size, grouped
 from secateur.graph.flow import Flow, along
-from secateur.graph.units import NONE, Units
+from secateur.graph.units import Units, none
 
 __all__ = ["Rule", "Walk", "operation", "place"]
 
@@ -46,7 +48,7 @@ class Walk:
             if node.op == "placeholder":
                 self.flows[node] = bound[node.name]
             elif node.op == "get_attr":
-                self.flows[node] = Flow(_attribute(program.graph_module, node.target))
+                self.flows[node] = Flow(attrgetter(node.target)(program.graph_module))
             elif node.op == "call_function":
                 self.flows[node] = self._call(node)
             else:
@@ -58,7 +60,7 @@ class Walk:
     def result(self) -> Coupling:
         """Return what was found, units by the sets they ended in."""
         units = {Axis(name, dim, role): self.units.roots(labels) for (name, dim), (role, labels) in self._axes.items()}
-        sizes = tuple(Size(s.module, s.attribute, self.units.roots(s.labels), s.dim, s.old) for s in self.sizes)
+        sizes = tuple(replace(size, labels=self.units.roots(size.labels)) for size in self.sizes)
         pinned = self.units.pinned()
         groups, sites = grouped(units, pinned), tuple(self.sites)
         return Coupling(units, groups, pinned, sites, sizes, self.positions, tuple(self._unknown))
@@ -73,7 +75,7 @@ class Walk:
         for spec in signature.input_specs:
             node = spec.arg.name
             if node in stored:
-                tensor = _tensor(self.model, stored[node])
+                tensor = attrgetter(stored[node])(self.model)
                 # Nothing is trained here, but a buffer may be written to.
                 value = tensor.detach() if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
                 bound[node] = Flow(value, live=_flags(value, False), name=names.get(id(tensor), stored[node]))
@@ -133,7 +135,7 @@ class Walk:
             self.pin(flow, reason)
         for flow in stored:
             for dim in range(flow.value.ndim):
-                self.store(flow.name, dim, "follows", torch.full((flow.value.shape[dim],), NONE))
+                self.store(flow.name, dim, "follows", none(flow.shape[dim]))
         return self.plain(node, value)
 
     def pin(self, flow: Flow, reason: str) -> None:
@@ -235,15 +237,3 @@ def _values(flows: Any) -> Any:
 
 def _flags(value: Any, flag: bool) -> Tensor | None:
     return torch.full((1,) * value.ndim, flag) if isinstance(value, Tensor) else None
-
-
-def _tensor(model: nn.Module, name: str) -> Tensor:
-    path, _, leaf = name.rpartition(".")
-    found: Tensor = getattr(model.get_submodule(path), leaf)
-    return found
-
-
-def _attribute(root: Any, name: str) -> Any:
-    for word in name.split("."):
-        root = getattr(root, word)
-    return root

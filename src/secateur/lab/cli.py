@@ -63,7 +63,7 @@ def run(config: Path | None, out: Path | None, data_dir: Path | None, again: boo
 
 @main.command(cls=Grouped)
 @common_flags
-@settings_flags("method", "sparsity", "seed")
+@settings_flags("method", "sparsity", "seed", "bits", "share_epochs")
 @click.option("--methods", default=DEFAULT_METHODS, show_default=True, help="By commas, or all.")
 @click.option("--sparsities", default="0.5,0.8,0.9,0.95,0.98", show_default=True, help="By commas.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="By commas.")

@@ -104,6 +104,8 @@ class Grouped(click.Command):
             if record:
                 rows[groups.get(parameter.name or "", "")].append(record)
         for name, records in rows.items():
+            if not records:
+                continue
             with formatter.section(name.capitalize() or "Options"):
                 formatter.write_dl(records)
 

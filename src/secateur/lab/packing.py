@@ -81,10 +81,12 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
 
     Raises:
         LabError: there is nothing at ``path``, no finished run, nothing of its network is dead, or the model of a file
-            is not named or another.
+            is not named or another, or that of a run is named.
         CorruptFileError: a file is damaged.
         OSError: ``out`` cannot be written.
     """
+    if path.is_dir() and made is not None and made.model:
+        raise LabError(f"the run in {path} knows its network: leave --model out")
     model, shape = load_network(path) if path.is_dir() else _network_of(path, made)
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     small = shrunk(model, images)

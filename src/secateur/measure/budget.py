@@ -72,7 +72,7 @@ def prune_units(
         kind, share = _target(target)
         timed = kind == "latency"
         cost = _latency(model, example, timing) if timed else _counted(choice.coupling, unwrap(model), kind)
-        units = sum(len(group.units) for group in choice.groups().values())
+        units = sum(len(group.units) for group in choice.groups.values())
         steps = 7 if timed else 1 + units.bit_length()
         scores = choice.scores(weights)
         sparsity = _bisected(lambda at: cost(choice.select(weights, scores, at, within)), share, steps)

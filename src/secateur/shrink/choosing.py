@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -14,7 +16,7 @@ from secateur.choose.criteria.magnitude import magnitude
 from secateur.choose.ranking import keep_largest
 from secateur.choose.scope import Allocation, Global, PerTensor
 from secateur.choose.selection import Criterion
-from secateur.graph.coupling import Axis, Coupling, Group
+from secateur.graph.coupling import Coupling, Group
 from secateur.graph.units import NONE
 from secateur.masks import Masks
 from secateur.modules import unwrap
@@ -34,8 +36,6 @@ def unit_weights(model: nn.Module, coupling: Coupling) -> Weights:
         >>> list(unit_weights(net, couple(net, torch.zeros(2, 4))))
         ['0.weight', '0.bias', '1.weight', '1.bias', '3.weight', '3.bias']
     """
-    import weakref
-
     held = {axis.name for axis in coupling.units}
     own = {name: parameter for name, parameter in unwrap(model).named_parameters() if name in held}
     return NamedTensors(own, {name: Target(parameter=weakref.ref(parameter)) for name, parameter in own.items()})
@@ -116,13 +116,14 @@ class UnitChoice:
         kept = {name: self._rounded(kept[name], scores[name], left[name]) for name in scores}
         removed = {
             u
-            for name, group in self.groups().items()
+            for name, group in self.groups.items()
             for u, k in zip(group.units, kept[name].tolist(), strict=True)
             if not k
         }
         removed -= self._spared(removed, scores)
         return self._masks(NamedTensors(weights), removed, within)
 
+    @cached_property
     def groups(self) -> dict[str, Group]:
         """Return the groups whose units may go, by the weight that writes each first."""
         found: dict[str, Group] = {}
@@ -140,7 +141,7 @@ class UnitChoice:
         Raises:
             SelectionError: no unit may go, weights are missing, or a score is NaN.
         """
-        groups = self.groups()
+        groups = self.groups
         if not groups:
             raise SelectionError("no unit of the model may go: see what its coupling says of each group")
         written = {axis.name for group in groups.values() for axis in group.axes if axis.role == "writes"}
@@ -200,11 +201,11 @@ class UnitChoice:
         return {name: float(share or 0.0) for name, share in shares.items()}
 
     def _writer(self, name: str) -> str:
-        return next(axis.name for axis in self.groups()[name].axes if axis.role == "writes")
+        return next(axis.name for axis in self.groups[name].axes if axis.role == "writes")
 
     def _inside(self, name: str, within: Mapping[str, Tensor] | None) -> Tensor:
         """Return which units of a group have anything left."""
-        group = self.groups()[name]
+        group = self.groups[name]
         inside = torch.ones(len(group.units), dtype=torch.bool)
         if within is None:
             return inside
@@ -239,9 +240,7 @@ class UnitChoice:
     def _spared(self, removed: set[int], scores: Mapping[str, Tensor]) -> set[int]:
         """Return units that must stay so that no axis is left empty: the best of those it has."""
         best = {
-            u: float(s)
-            for name, g in self.groups().items()
-            for u, s in zip(g.units, scores[name].tolist(), strict=True)
+            u: float(s) for name, g in self.groups.items() for u, s in zip(g.units, scores[name].tolist(), strict=True)
         }
         spared: set[int] = set()
         for labels in self.coupling.units.values():
@@ -259,7 +258,7 @@ class UnitChoice:
             if within is not None:
                 mask &= within[name]
             for dim in range(weight.ndim):
-                labels = self.coupling.units.get(Axis(name, dim, ""))
+                labels = self.coupling.axis(name, dim)
                 if labels is not None:
                     rows = torch.isin(labels, gone).nonzero().flatten().to(weight.device)
                     mask.index_fill_(dim, rows, False)

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from secateur.graph.coupling import Coupling, Size, member
 
-__all__ = ["Kept", "cut", "cut_optimizer", "guesses", "kept_along", "named_tensors"]
+__all__ = ["Kept", "cut", "cut_optimizer", "guesses", "kept_along", "named_tensors", "replace_tensors"]
 
 Kept = dict[str, dict[int, Tensor]]
 
@@ -23,6 +23,15 @@ Kept = dict[str, dict[int, Tensor]]
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters and buffers by their first names."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def replace_tensors(model: nn.Module, new: Mapping[int, Tensor]) -> None:
+    """Put new parameters and buffers where the old ones, given by ``id``, are; tied ones stay tied."""
+    for module in model.modules():
+        for own in (module._parameters, module._buffers):
+            for leaf, tensor in own.items():
+                if id(tensor) in new:
+                    own[leaf] = new[id(tensor)]  # type: ignore[assignment]
 
 
 def kept_along(coupling: Coupling, units: set[int]) -> Kept:
@@ -59,11 +68,7 @@ def cut(
             kept[name] = {0: rows}
     renewed = {id(t): _sliced(t, kept[name]) for name, t in named_tensors(small).items() if name in kept}
     shapes = {module: _shape(module) for module in small.modules()}
-    for module in small.modules():
-        for own in (module._parameters, module._buffers):
-            for leaf, tensor in own.items():
-                if tensor is not None and id(tensor) in renewed:
-                    own[leaf] = renewed[id(tensor)]  # type: ignore[assignment]
+    replace_tensors(small, renewed)
     for module in small.modules():
         _resize(module, shapes[module])
     for size in coupling.sizes:

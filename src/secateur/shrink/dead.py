@@ -11,11 +11,11 @@ from torch import Tensor
 from secateur.graph.coupling import Coupling, Site
 from secateur.graph.units import NONE
 
-__all__ = ["Dead", "find_dead"]
+__all__ = ["DeadUnits", "find_dead"]
 
 
 @dataclass(frozen=True, eq=False)
-class Dead:
+class DeadUnits:
     """What may go without a trace.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Reading:
         return (self._sums_GOI * constant_GI.unsqueeze(1)).sum(-1).flatten()
 
 
-def find_dead(coupling: Coupling, tensors: Mapping[str, Tensor], keep: Iterable[int] = ()) -> Dead:
+def find_dead(coupling: Coupling, tensors: Mapping[str, Tensor], keep: Iterable[int] = ()) -> DeadUnits:
     """Find the units whose removal does not change the function of a network, to a fixed point.
 
     A unit may go if every weight that reads it either reads a constant, which is folded into what is added behind, or
@@ -95,7 +95,7 @@ def find_dead(coupling: Coupling, tensors: Mapping[str, Tensor], keep: Iterable[
         if reading.site.fold and bool((moved := reading.moved(removed)).any()):
             folds[reading.site.fold] = folds.get(reading.site.fold, 0) + moved
     stays = _stays(readings, removed, fixed)
-    return Dead(frozenset(removed.nonzero().flatten().tolist()), folds, stays, frozenset(spared))
+    return DeadUnits(frozenset(removed.nonzero().flatten().tolist()), folds, stays, frozenset(spared))
 
 
 def _fixed_point(readings: list[_Reading], fixed: Tensor) -> Tensor:

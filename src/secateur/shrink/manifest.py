@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.graph.layers import WITH_BIAS
-from secateur.shrink.cutting import named_tensors
+from secateur.shrink.cutting import named_tensors, replace_tensors
 from secateur.vocabulary import CorruptFileError
 
 __all__ = ["compare", "rebuild"]
@@ -85,11 +85,7 @@ def _reshape(model: nn.Module, known: Mapping[str, Tensor], shapes: Mapping[str,
         old = known[name]
         empty = torch.zeros(shape, dtype=old.dtype, device=old.device)
         new[id(old)] = nn.Parameter(empty, old.requires_grad) if isinstance(old, nn.Parameter) else empty
-    for module in model.modules():
-        for own in (module._parameters, module._buffers):
-            for leaf, tensor in own.items():
-                if id(tensor) in new:
-                    own[leaf] = new[id(tensor)]  # type: ignore[assignment]
+    replace_tensors(model, new)
 
 
 def _plain(value: Any) -> bool:

@@ -13,17 +13,17 @@ from torch.optim import Optimizer
 
 from secateur.graph.coupling import Coupling, Group
 from secateur.graph.following import TraceError, arguments, couple
-from secateur.masks import Masks, apply
+from secateur.masks import apply
 from secateur.modules import in_eval_mode, unwrap
 from secateur.shrink.checking import difference, inputs_like, outputs
 from secateur.shrink.cutting import Kept, cut, cut_optimizer, guesses, named_tensors
-from secateur.shrink.dead import Dead, find_dead
+from secateur.shrink.dead import DeadUnits, find_dead
 from secateur.shrink.manifest import compare
 from secateur.vocabulary import SecateurWarning
 
 __all__ = ["NothingShrunkWarning", "Shrinkage", "shrink", "shrinkage"]
 
-_Found: TypeAlias = tuple[Kept, Dead, float, list[Group]]
+_Found: TypeAlias = tuple[Kept, DeadUnits, float, list[Group]]
 _KEY = "_secateur_shrinkage"
 
 
@@ -147,7 +147,7 @@ def _masked(model: nn.Module, masks: Mapping[str, Tensor] | None) -> nn.Module:
     if masks is None:
         return model
     masked = copy.deepcopy(model)
-    apply(masked, masks if isinstance(masks, Masks) else Masks(dict(masks)))
+    apply(masked, masks)
     return masked
 
 
@@ -162,7 +162,7 @@ class _Shrinking:
         with in_eval_mode(model):
             self._expected = [outputs(model, *each) for each in self._inputs]
 
-    def result(self) -> tuple[nn.Module, Kept, Dead, float, list[Group]]:
+    def result(self) -> tuple[nn.Module, Kept, DeadUnits, float, list[Group]]:
         """Return the smaller model, what was kept, and the groups that had to be left whole."""
         refused: list[Group] = []
         free = [group for group in self._coupling.groups if not group.whole]
@@ -179,7 +179,7 @@ class _Shrinking:
         assert found is not None, "a model must agree with its own copy"
         return (*found, refused)
 
-    def _attempt(self, groups: list[Group]) -> tuple[nn.Module, Kept, Dead, float] | None:
+    def _attempt(self, groups: list[Group]) -> tuple[nn.Module, Kept, DeadUnits, float] | None:
         """Remove what is dead in some groups; None if outputs then differ or the code breaks."""
         free = {unit for group in groups for unit in group.units}
         every = {unit for group in self._coupling.groups for unit in group.units}
@@ -203,7 +203,7 @@ class _Shrinking:
 
 
 def _record(
-    model: nn.Module, small: nn.Module, coupling: Coupling, found: tuple[Kept, Dead, float, list[Group]]
+    model: nn.Module, small: nn.Module, coupling: Coupling, found: tuple[Kept, DeadUnits, float, list[Group]]
 ) -> Shrinkage:
     kept, dead, worst, refused = found
     units, removed = {}, {}

@@ -89,6 +89,12 @@ class _Book:
         narrow = self.centroids.bfloat16() if dtype.itemsize > 2 else self.centroids
         return narrow.to(dtype)
 
+    def filled(self, like: Tensor) -> Tensor:
+        """Return a tensor like another, every kept weight at its centroid and every other one zero."""
+        flat_N = torch.zeros(like.numel(), dtype=like.dtype, device=like.device)
+        flat_N[self.places] = self.rounded(like.dtype)[self.labels]
+        return flat_N.view(like.shape)
+
 
 class Codebooks(Mapping[str, Tensor]):
     """The values that weights share, by name of their tensor; made by :func:`codebooks`, trained by :func:`share`.
@@ -121,9 +127,7 @@ class Codebooks(Mapping[str, Tensor]):
         """Set every kept weight to its centroid and every other one to zero."""
         for name, book in self._books.items():
             weight = _live(name, book)
-            flat_N = torch.zeros(weight.numel(), dtype=weight.dtype, device=weight.device)
-            flat_N[book.places] = book.rounded(weight.dtype)[book.labels]
-            weight.copy_(flat_N.view(weight.shape))
+            weight.copy_(book.filled(weight))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return tensors from which :meth:`load_state_dict` goes on."""
@@ -219,10 +223,7 @@ def shared(name: str, weight: Tensor, bits: int) -> Tensor:
         tensor([0.0000, 1.2500, 1.2500, 3.0000])
     """
     places, centroids, labels = _clustered(name, weight, bits)
-    book = _Book(centroids, places, labels, weakref.ref(weight))
-    flat_N = torch.zeros(weight.numel(), dtype=weight.dtype, device=weight.device)
-    flat_N[places] = book.rounded(weight.dtype)[labels]
-    return flat_N.view(weight.shape)
+    return _Book(centroids, places, labels, weakref.ref(weight)).filled(weight)
 
 
 def share(optimizer: Optimizer, books: Codebooks) -> Sharing:
