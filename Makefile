@@ -66,5 +66,5 @@ format: $(READY)
 
 clean:
 	rm -f src/secateur/native/_kernels*
-	find native/python -mindepth 1 ! -name CMakeLists.txt ! -name module.cpp -delete
+	find native/python -mindepth 1 ! -name CMakeLists.txt ! -path 'native/python/*.cpp' -delete
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

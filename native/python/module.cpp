@@ -20,10 +20,12 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
+void bind_engine(nb::module_& m);  // engine.cpp
+
 namespace {
 
 // Raised whenever functions or their arguments change; secateur/native/__init__.py asks for the one it was written for.
-constexpr int INTERFACE = 1;
+constexpr int INTERFACE = 2;
 
 using Readable = nb::ndarray<nb::ro, nb::device::cpu>;
 using Writable = nb::ndarray<nb::device::cpu>;
@@ -171,4 +173,5 @@ NB_MODULE(_kernels, m) {
     m.def("bracket", &bracket, "arrays"_a, "within"_a, "bits"_a, "absolute"_a, "k"_a, "part"_a, "threads"_a);
     m.def("cut", &cut, "arrays"_a, "masks"_a, "bits"_a, "absolute"_a, "threshold"_a, "ties"_a, "tied"_a, "threads"_a);
     m.def("clear", &clear, "arrays"_a, "masks"_a, "threads"_a);
+    bind_engine(m);
 }

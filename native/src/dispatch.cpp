@@ -1,6 +1,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "engine/program.h"
 #include "secateur/kernels.h"
 
 #if defined(_MSC_VER) && !defined(__clang__) && defined(_M_X64)
@@ -21,6 +22,20 @@ namespace avx512 {
 extern const Kernels kernels;
 }
 #endif
+
+namespace engine {
+namespace baseline {
+extern const Loops loops;
+}
+#if defined(SECATEUR_X86_SETS)
+namespace avx2 {
+extern const Loops loops;
+}
+namespace avx512 {
+extern const Loops loops;
+}
+#endif
+}  // namespace engine
 
 namespace {
 
@@ -87,4 +102,24 @@ bool use_kernels(const char* name) {
     return false;
 }
 
+namespace engine {
+
+const Loops* loops_of(const std::string& name) {
+    const Loops* const built[] = {
+        &baseline::loops,
+#if defined(SECATEUR_X86_SETS)
+        &avx2::loops,
+        &avx512::loops,
+#endif
+    };
+    const std::string wanted = name.empty() ? kernels().name : name;
+    for (const Kernels* const* set = usable_kernels(); *set != nullptr; ++set) {
+        for (const Loops* const loops : built) {
+            if (wanted == (*set)->name && wanted == loops->name) return loops;
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace engine
 }  // namespace secateur

@@ -13,7 +13,7 @@ from types import ModuleType
 
 __all__ = ["available", "load", "why_not"]
 
-_INTERFACE = 1
+_INTERFACE = 2
 _BUILD = "install a C++17 compiler and then Secateur again (in a checkout: `make native`)"
 
 

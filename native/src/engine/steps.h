@@ -1,0 +1,174 @@
+// What the innermost loops are given: plain structures without code, as every instruction set has its own copy of
+// theirs.
+//
+// Offsets called bytes count bytes, all others floats. Every step is divided into `parts`, which run on one thread each
+// and write different channels.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace secateur {
+namespace engine {
+
+enum class Function : uint8_t {
+    none,
+    relu,
+    clamp,
+    leaky_relu,
+    elu,
+    sigmoid,
+    tanh,
+    silu,
+    gelu,
+    gelu_tanh,
+    hardswish,
+    hardsigmoid,
+    softplus,
+    exp,
+    log,
+    sqrt,
+    reciprocal,
+    absolute,
+    negative,
+    square,
+};
+constexpr uint8_t FUNCTIONS = 20;
+
+struct Activation {
+    Function function = Function::none;
+    float alpha = 0, beta = 0;
+};
+
+// A value in the arena: floats from its start; distances between channels and between rows; vectors.
+struct Region {
+    size_t offset = 0;
+    size_t channels = 0, channel = 0;
+    size_t rows = 0, row = 0;
+    size_t cols = 0;
+};
+
+struct Fill {
+    size_t to = 0, from = 0, permutation = 0;  // floats from the channel's start; place in `permutations`
+};
+
+struct Fills {
+    size_t offset = 0;  // of channel 0 with its halo
+    const Fill* fills = nullptr;
+    size_t count = 0;
+    const int32_t* permutations = nullptr;
+    float outside = 0;
+};
+
+// A tile of rows x cols output vectors.
+struct Tile {
+    size_t in = 0;                 // bytes from the source's channel 0
+    size_t out = 0, residual = 0;  // floats from a channel's start
+    uint32_t shape = 0;            // place in the table of tile loops
+};
+
+// Lists of 32-bit words: a byte offset from the tile's corner, and a weight for each of `outputs` channels.
+struct ConvolutionStep {
+    Region source, target, residual;
+    bool has_residual = false;
+    size_t step_bytes = 0;                       // from one vector of an output row to the next, in the source
+    size_t row_bytes = 0;                        // from one output row to the next, in the source
+    size_t groups = 0, outputs = 1, blocks = 1;  // lists of one block of input channels, channels a list, blocks
+    const uint32_t* starts = nullptr;            // blocks x groups + 1: words
+    const uint32_t* words = nullptr;
+    const float* bias = nullptr;
+    const Tile* tiles = nullptr;
+    size_t tile_count = 0;
+    const size_t* work = nullptr;  // groups + 1: entries in all blocks before each group
+    Activation activation;
+    Fills fills;
+};
+
+struct PoolStep {
+    Region source, target;         // the source's offset is that of the first window's corner
+    const size_t* taps = nullptr;  // bytes
+    size_t tap_count = 0;
+    size_t step_bytes = 0, row_bytes = 0;
+    bool maximum = false;
+    float scale = 1;
+    const float* scales = nullptr;  // rows x cols x LANES, or null
+    Fills fills;
+};
+
+enum class Operation : uint8_t { add, subtract, multiply, divide, maximum, minimum };
+constexpr uint8_t OPERATIONS = 6;
+
+// to = activation(a op b); how b is read:
+enum class Other : uint8_t { nothing, vectors, channel_vectors, channel_floats };
+
+struct MapStep {
+    Region a, to, b;  // b.offset and b.channel alone for channel_*
+    Other other = Other::nothing;
+    Operation operation = Operation::add;
+    bool swapped = false;
+    const float* scale = nullptr;  // one for each channel, or null
+    const float* shift = nullptr;
+    Activation activation;
+    Fills fills;
+};
+
+struct ReduceStep {
+    Region source;
+    size_t target = 0;  // floats; one float or, lane by lane, one vector for each channel
+    bool maximum = false, lanes = false;
+    float scale = 1;
+    const float* outside = nullptr;  // rows x cols x LANES: 1 where a float does not count, else 0; or null
+};
+
+// target[c * target_step + j] = source[c * source_step + table[j]]
+struct GatherStep {
+    size_t source = 0, source_step = 0;
+    size_t target = 0, target_step = 0;
+    size_t channels = 0, count = 0;
+    const int32_t* table = nullptr;
+    float outside = 0;
+};
+
+// target[j * LANES + s] = source[s * sample + table[j]] and back
+struct LanesStep {
+    size_t sample = 0;
+    size_t arena = 0;
+    size_t count = 0;
+    const int32_t* table = nullptr;
+    float outside = 0;
+};
+
+// Rows of a sparse matrix in slices of LANES rows: for each step a 16-bit column and a weight for each lane.
+struct MultiplyStep {
+    size_t source = 0, target = 0, residual = 0;
+    bool has_residual = false;
+    size_t rows = 0, columns = 0, slices = 0;
+    const uint32_t* starts = nullptr;  // slices + 1: steps
+    const uint16_t* indices = nullptr;
+    const uint32_t* wide = nullptr;  // instead, where there are too many columns; neither: all of them
+    const float* values = nullptr;
+    const uint32_t* order = nullptr;  // slices x LANES: the row of each lane; `rows` where there is none
+    const float* bias = nullptr;      // slices x LANES, in the order of the lanes
+    Activation activation;
+};
+
+struct Loops {
+    const char* name;
+    unsigned lanes;
+    unsigned most_vectors;  // of a tile
+
+    // The number of the loop for tiles of rows x cols vectors, `outputs` channels, a step of 1, 2 or (0) any vectors in
+    // the source; -1 if there is none.
+    int (*shape)(unsigned rows, unsigned cols, unsigned outputs, unsigned step);
+    void (*convolve)(const ConvolutionStep&, float* arena, size_t part, size_t parts);
+    void (*pool)(const PoolStep&, float* arena, size_t part, size_t parts);
+    void (*map)(const MapStep&, float* arena, size_t part, size_t parts);
+    void (*reduce)(const ReduceStep&, float* arena, size_t part, size_t parts);
+    void (*gather)(const GatherStep&, const float* source, float* target, size_t part, size_t parts);
+    void (*into_lanes)(const LanesStep&, const float* source, size_t samples, float* arena, size_t part, size_t parts);
+    void (*from_lanes)(const LanesStep&, const float* arena, size_t samples, float* target, size_t part, size_t parts);
+    void (*multiply)(const MultiplyStep&, float* arena, size_t part, size_t parts);
+};
+
+}  // namespace engine
+}  // namespace secateur

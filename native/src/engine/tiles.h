@@ -1,0 +1,19 @@
+// What loops.cpp takes from tiles.cpp, of the same instruction set.
+#pragma once
+
+#include "steps.h"
+#include "vectors.h"
+
+namespace secateur {
+namespace engine {
+namespace SECATEUR_ISA {
+
+int shape(unsigned rows, unsigned cols, unsigned outputs, unsigned step);
+unsigned most_held();
+void convolve(const ConvolutionStep& step, float* arena, size_t part, size_t parts);
+// Writes the halo of one channel; `channel` points so many floats into the arena as that is away from channel 0.
+void fill(const Fills& fills, float* channel);
+
+}  // namespace SECATEUR_ISA
+}  // namespace engine
+}  // namespace secateur
