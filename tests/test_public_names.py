@@ -85,6 +85,20 @@ print("done")
     assert run(code) == "done\n"
 
 
+def test_any_name_can_be_the_first_one_asked_for() -> None:
+    # As the order of imports is the user's, none may lean on another that an eager import would have done before.
+    code = """
+import sys, secateur
+for first in {module: name for name, module in secateur._HOMES.items()}.values():
+    for name in [name for name in sys.modules if name.partition(".")[0] == "secateur"]:
+        del sys.modules[name]
+    import secateur
+    assert getattr(secateur, first) is not None, first
+print("done")
+"""
+    assert run(code) == "done\n"
+
+
 def test_submodules_are_found_as_modules(tmp_path: Path) -> None:
     assert isinstance(sc.vocabulary, ModuleType) and isinstance(sc.criteria, ModuleType)
     (tmp_path / "added").mkdir()
