@@ -8,14 +8,13 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
-
-import safetensors
-from safetensors.torch import load as load_bytes
-from safetensors.torch import save as save_bytes
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO
 
 from secateur.vocabulary import CorruptFileError
+
+if TYPE_CHECKING:
+    # Packed files are written in a Python that has no torch.
+    from torch import Tensor
 
 __all__ = ["read_json", "read_tensors", "replacing", "write_bytes", "write_json", "write_tensors", "write_text"]
 
@@ -94,6 +93,8 @@ def read_json(path: str | Path) -> object:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and string metadata as a safetensors file in one step."""
+    from safetensors.torch import save
+
     own: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -102,7 +103,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         storage = flat.untyped_storage().data_ptr()
         own[name] = flat.clone() if storage in seen else flat
         seen.add(storage)
-    write_bytes(path, save_bytes(own, metadata=dict(metadata)))
+    write_bytes(path, save(own, metadata=dict(metadata)))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -112,10 +113,13 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         CorruptFileError: the file is truncated or not a safetensors file.
         FileNotFoundError: there is no such file.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     data = Path(path).read_bytes()
     try:
-        tensors = load_bytes(data)
+        tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError) as error:
         raise CorruptFileError(f"{path} is not a readable safetensors file ({error})") from error
     return tensors, dict(header.get("__metadata__", {}))

@@ -64,7 +64,7 @@ class CorruptFileError(SecateurError, ValueError):
 
 
 class MissingExtraError(SecateurError, ImportError):
-    """An optional dependency is missing; the text names the extra that brings it."""
+    """A dependency that not every use needs is missing; the text names what brings it."""
 
 
 class MissingKernelsError(SecateurError, ImportError):

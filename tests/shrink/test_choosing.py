@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -195,7 +195,7 @@ def test_a_budget_of_latency_is_met_by_the_shrunk_model(monkeypatch: pytest.Monk
         seen.append([sum(p.numel() for p in each.parameters()) for each in nets])
         return [SimpleNamespace(median_ms=float(count)) for count in seen[-1]]
 
-    monkeypatch.setattr(sys.modules["secateur.measure.budget"], "latencies", work_as_time)
+    monkeypatch.setattr(import_module("secateur.measure.budget"), "latencies", work_as_time)
     model = net()
     masks = sc.prune_units(model, EXAMPLE, target={"latency": 0.5})
     small = sc.shrink(model, EXAMPLE)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from secateur.pack.records import CHECKSUM, Record
 from secateur.vocabulary import CorruptFileError
 
-__all__ = ["VERSION", "Packed", "checksum", "header_bytes", "read_header", "read_index", "tensor_checksum"]
+__all__ = ["MANIFEST", "VERSION", "Packed", "checksum", "header_bytes", "read_header", "read_index", "tensor_checksum"]
 
 VERSION = "1"
+MANIFEST = "manifest"  # the note that pack writes itself
 # As many tensors as anyone has, and not enough for parsing it to take long or much memory.
 MAX_HEADER = 1 << 25
-_VERSION_KEY, _TENSOR, _ALIAS, _MANIFEST = "sct", ":", "=", "@manifest"
+_VERSION_KEY, _TENSOR, _ALIAS, _NOTE = "sct", ":", "=", "@"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Packed:
         ties: names that stand for the tensor of another name.
         metadata: as given by whoever wrote the file.
         manifest: what was removed from the model, for one who has the whole model; None if nothing was.
+        notes: texts by name that tools keep beside the tensors, such as the plan of an engine.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Packed:
     ties: Mapping[str, str]
     metadata: Mapping[str, str]
     manifest: dict[str, Any] | None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -104,28 +107,40 @@ def header_bytes(
     records: Mapping[str, Record],
     ties: Mapping[str, str],
     metadata: Mapping[str, str],
-    manifest: Mapping[str, Any] | None,
+    notes: Mapping[str, str],
 ) -> bytes:
     """Return the length and the header of a file with these contents; its checksum ends the data.
 
     Raises:
-        ValueError: a key of ``metadata`` is one of the format's own, or the header is too long.
+        ValueError: a name in ``metadata`` is one of the format's own, one in ``notes`` begins with ``@``, what a name
+            stands for is no text, or the header is too long.
     """
     own: dict[str, str] = {_VERSION_KEY: VERSION}
     for key, text in metadata.items():
-        if key == _VERSION_KEY or key[:1] in (_TENSOR, "@"):
+        if key == _VERSION_KEY or key[:1] in (_TENSOR, _NOTE):
             raise ValueError(f"metadata may not be named {key!r}: names beginning with ':' or '@' and 'sct' are taken")
-        own[key] = text
-    if manifest is not None:
-        own[_MANIFEST] = json.dumps(manifest, separators=(",", ":"), allow_nan=False)
+        own[key] = _text(key, text)
+    for key, text in notes.items():
+        if key[:1] == _NOTE:
+            raise ValueError(f"the note {key!r} gets its '@' from the format: name it {key.lstrip(_NOTE)!r}")
+        own[_NOTE + key] = _text(key, text)
     own |= {_TENSOR + name: str(record) for name, record in records.items()}
     own |= {_TENSOR + name: _ALIAS + other for name, other in ties.items()}
     length = sum(record.packed for record in records.values()) + CHECKSUM
     data = {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}
     header = json.dumps({"__metadata__": own, "data": data}, separators=(",", ":"), ensure_ascii=False).encode()
     if len(header) > MAX_HEADER:
-        raise ValueError(f"{len(records)} tensors need a header of {len(header):,} bytes; {MAX_HEADER:,} are allowed")
+        raise ValueError(
+            f"{len(records)} tensors, metadata and notes need a header of {len(header):,} bytes; "
+            f"{MAX_HEADER:,} are allowed"
+        )
     return len(header).to_bytes(8, "little") + header
+
+
+def _text(key: str, text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"{key!r} is a {type(text).__name__}, no text; make one of it")
+    return text
 
 
 def read_header(file: BinaryIO, path: Path) -> Packed:
@@ -191,7 +206,7 @@ def _contents(own: Mapping[str, str], path: Path, size: int, start: int) -> Pack
     records: dict[str, Record] = {}
     ties: dict[str, str] = {}
     metadata: dict[str, str] = {}
-    manifest: Any = None
+    notes: dict[str, str] = {}
     for key, text in own.items():
         name = key[1:]
         if key[:1] == _TENSOR and text[:1] == _ALIAS:
@@ -201,18 +216,21 @@ def _contents(own: Mapping[str, str], path: Path, size: int, start: int) -> Pack
                 records[name] = Record.parse(text)
             except ValueError as error:
                 raise ValueError(f"of the tensor {name[:200]!r}, {error}") from error
-        elif key == _MANIFEST:
-            manifest = json.loads(text, parse_constant=_refuse)
-            if not isinstance(manifest, dict):
-                raise ValueError("its manifest is not a JSON object")
+        elif key[:1] == _NOTE:
+            notes[name] = text
         elif key != _VERSION_KEY:
             metadata[key] = text
     for name, other in ties.items():
         if other not in records:
             raise ValueError(f"its tensor {name[:200]!r} is tied to {other[:200]!r}, which it does not hold")
+    manifest: Any = None
+    if MANIFEST in notes:
+        manifest = json.loads(notes.pop(MANIFEST), parse_constant=_refuse)
+        if not isinstance(manifest, dict):
+            raise ValueError("its manifest is not a JSON object")
     records = dict(sorted(records.items(), key=lambda each: each[1].offset))
     _check_places(records, size - start - CHECKSUM)
-    return Packed(path, size, start, records, ties, metadata, manifest)
+    return Packed(path, size, start, records, ties, metadata, manifest, notes)
 
 
 def _check_places(records: Mapping[str, Record], length: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from secateur.choose.targets import prunable
 from secateur.masks import bind
 from secateur.modules import unwrap
-from secateur.pack.container import Packed, read_index
+from secateur.pack.container import MANIFEST, Packed, read_index
 from secateur.pack.values import Bits, bits_of
 from secateur.pack.writing import Writer
 from secateur.shrink import manifest
@@ -73,7 +74,7 @@ def pack(
     Raises:
         BadTargetError: a tensor is of a type that cannot be stored, holds no values, or a mask fits none.
         SelectionError: ``bits`` is out of range.
-        ValueError: a name in ``metadata`` is taken.
+        ValueError: a name in ``metadata`` is taken, or its value is no text.
         OSError: the file cannot be written; what was at ``path`` is still there.
 
     Example:
@@ -97,7 +98,7 @@ def pack(
                 value = shared(name, value, bits) if name in targets else _rounded(value)  # noqa: PLW2901
             _warn_of_negative_zeros(name, value)
             writer.add(name, _bits(value), _NAMES[value.dtype])
-        writer.finish(metadata or {}, _manifest(model))
+        writer.finish(metadata or {}, _notes(model))
     return read_index(path)
 
 
@@ -114,7 +115,7 @@ def packed_bytes(tensors: Mapping[str, Tensor]) -> int:
     with Writer(None) as writer:
         for name, value in _each(_tensors(tensors), writer):
             writer.add(name, _bits(value), _NAMES[value.dtype])
-        return writer.finish({}, None)
+        return writer.finish({}, {})
 
 
 def _tensors(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,11 +138,8 @@ def _tensors(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _each(tensors: Mapping[str, Tensor], writer: Writer) -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor once, dense and on the CPU; further names of one that was seen are tied."""
-    first: dict[tuple[Any, ...], str] = {}
     for name, tensor in tensors.items():
-        if (other := first.setdefault(_identity(tensor), name)) != name:
-            writer.tie(name, other)
-        else:
+        if not writer.tied(name, _identity(tensor)):
             dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
             yield name, dense.cpu().resolve_conj().resolve_neg().contiguous()
 
@@ -218,6 +216,7 @@ def _masked(name: str, value: Tensor, mask: Tensor) -> Tensor:
     return value.masked_fill(removed, 0)
 
 
-def _manifest(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """Return what was removed from the model, if anything was."""
-    return manifest(unwrap(model)) if isinstance(model, nn.Module) else None
+def _notes(model: nn.Module | Mapping[str, Tensor]) -> dict[str, str]:
+    """Return what was removed from the model, if anything was, as the note it is kept in."""
+    removed = manifest(unwrap(model)) if isinstance(model, nn.Module) else None
+    return {} if removed is None else {MANIFEST: json.dumps(removed, separators=(",", ":"), allow_nan=False)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import BinaryIO, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from secateur.pack.streams import Reader
 from secateur.pack.values import Bits, Values, bits_of
 from secateur.vocabulary import CorruptFileError
 
-__all__ = ["allowed_bytes", "read_arrays"]
+__all__ = ["allowed_bytes", "read_all", "read_arrays"]
 
 NamedBits: TypeAlias = tuple[str, Bits]
+Made = TypeVar("Made")
 
 # Who does not say how much may be unpacked gets what a network can be packed to, and not what a bomb makes of it.
 _MOST_TIMES = 1000
@@ -39,6 +40,25 @@ def allowed_bytes(contents: Packed, max_bytes: int | None = None) -> None:
             f"{contents.path} declares tensors of {contents.nbytes:,} bytes, more than the {limit:,} allowed"
             + ("; if you trust it, allow them with max_bytes=" if max_bytes is None else "")
         )
+
+
+def read_all(
+    file: BinaryIO, contents: Packed, make: Callable[[Bits, str], Made], max_bytes: int | None = None
+) -> dict[str, Made]:
+    """Read all tensors of a packed file, by name; names that are tied get one and the same.
+
+    Args:
+        file: open, as :func:`secateur.pack.container.read_header` left it.
+        contents: of that file.
+        make: a tensor from its bits and its type, a key of :data:`secateur.pack.records.DTYPES`.
+        max_bytes: as :func:`allowed_bytes` has it.
+
+    Raises:
+        CorruptFileError: a tensor is damaged, or all together would take more memory than is allowed.
+    """
+    allowed_bytes(contents, max_bytes)
+    made = {name: make(bits, contents.records[name].dtype) for name, bits in read_arrays(file, contents)}
+    return made | {name: made[other] for name, other in contents.ties.items()}
 
 
 def read_arrays(file: BinaryIO, contents: Packed) -> Iterator[NamedBits]:
@@ -81,4 +101,6 @@ def _decoded(record: Record, stored: memoryview) -> Bits:
             for places in positions.decode(record, readers[:before]):
                 flat_N[places] = values.take(len(places))
         values.finish()
+    if record.dtype == "BOOL":
+        np.minimum(flat_N, 1, out=flat_N)  # what is neither 0 nor 1 would be no bool to anyone
     return flat_N.reshape(record.shape)

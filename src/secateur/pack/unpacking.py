@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from secateur.modules import unwrap
 from secateur.pack.container import Packed, read_header
 from secateur.pack.packing import INTEGERS, TORCH_DTYPES
-from secateur.pack.reading import allowed_bytes, read_arrays
+from secateur.pack.reading import read_all
+from secateur.pack.values import Bits
 from secateur.shrink import rebuild
 from secateur.vocabulary import BadTargetError, CorruptFileError
 
@@ -68,9 +69,7 @@ def unpack(
         if into is not None and max_bytes is None:
             # Making a model smaller may give biases to layers that had none.
             max_bytes = 2 * sum(tensor.nbytes for tensor in own.values())
-        allowed_bytes(contents, max_bytes)
-        tensors = {name: _tensor(bits, contents.records[name].dtype) for name, bits in read_arrays(file, contents)}
-    tensors |= {name: tensors[other] for name, other in contents.ties.items()}
+        tensors = read_all(file, contents, _tensor, max_bytes)
     if into is None:
         return tensors
     _fill(into, contents, tensors)
@@ -82,9 +81,9 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: each for name, each in unwrap(model).state_dict().items() if isinstance(each, Tensor)}
 
 
-def _tensor(bits: object, dtype: str) -> Tensor:
+def _tensor(bits: Bits, dtype: str) -> Tensor:
     kind = TORCH_DTYPES[dtype]
-    integers = torch.from_numpy(bits.view(str(INTEGERS[kind.itemsize]).removeprefix("torch.")))  # type: ignore[attr-defined]
+    integers = torch.from_numpy(bits.view(str(INTEGERS[kind.itemsize]).removeprefix("torch.")))
     return integers.view(kind)
 
 

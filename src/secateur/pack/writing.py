@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from secateur.files import replacing
 from secateur.pack import positions, values
 from secateur.pack.container import checksum, header_bytes, tensor_checksum
-from secateur.pack.records import Record, Stream
+from secateur.pack.records import MAX_AXES, Record, Stream
 from secateur.pack.streams import compress
 from secateur.pack.values import Bits
+from secateur.vocabulary import BadTargetError
 
 __all__ = ["Writer"]
 
@@ -33,6 +33,7 @@ class Writer:
         self._spool = None if self._path is None else tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
         self._records: dict[str, Record] = {}
         self._ties: dict[str, str] = {}
+        self._first: dict[Hashable, str] = {}
         self._place = 0
 
     def __enter__(self) -> Writer:
@@ -49,7 +50,12 @@ class Writer:
             name: of the tensor, new to the file.
             bits: of its elements, unsigned integers as wide as they are; those that are 0 are dropped.
             dtype: a key of :data:`secateur.pack.records.DTYPES`.
+
+        Raises:
+            BadTargetError: it has more axes than a file can say.
         """
+        if bits.ndim > MAX_AXES:
+            raise BadTargetError(f"{name!r} has {bits.ndim} axes, a packed file holds at most {MAX_AXES}; reshape it")
         record, streams = _encoded(bits, dtype, self._place)
         self._records[name], self._place = record, record.end
         if self._spool is not None:
@@ -57,18 +63,21 @@ class Writer:
             self._spool.write(stored)
             self._spool.write(tensor_checksum(name, str(record), stored))
 
-    def tie(self, name: str, other: str) -> None:
-        """Say that ``name`` is the tensor that was added as ``other``."""
-        self._ties[name] = other
+    def tied(self, name: str, identity: Hashable) -> bool:
+        """Return whether a tensor of the same identity was met before; if so, ``name`` is said to be that one."""
+        first = self._first.setdefault(identity, name)
+        if first != name:
+            self._ties[name] = first
+        return first != name
 
-    def finish(self, metadata: Mapping[str, str], manifest: Mapping[str, Any] | None) -> int:
+    def finish(self, metadata: Mapping[str, str], notes: Mapping[str, str]) -> int:
         """Put the file in its place; return its bytes.
 
         Raises:
-            ValueError: ``metadata`` uses a name of the format's own.
+            ValueError: ``metadata`` or ``notes`` use a name of the format's own, or hold what is no text.
             OSError: the folder cannot be written or the disk is full; ``path`` is then as it was.
         """
-        head = header_bytes(self._records, self._ties, metadata, manifest)
+        head = header_bytes(self._records, self._ties, metadata, notes)
         tail = checksum(head)
         if self._spool is not None and self._path is not None:
             self._spool.seek(0)
