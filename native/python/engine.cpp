@@ -219,10 +219,40 @@ void bind_others(nb::class_<Bound>& program) {
             "source"_a, "target"_a, "weights"_a, "bias"_a, "residual"_a.none(), "activation"_a, "dense"_a);
 }
 
+void bind_axes(nb::class_<Bound>& program) {
+    program
+        .def(
+            "along",
+            [](Bound& own, const Span& from, const Span& to, const std::vector<std::size_t>& sizes, int how,
+               float scale, bool centred, const Numbers<float>& weight, const Numbers<float>& bias) {
+                if (sizes.size() != 3) throw nb::value_error("there is an outer, a middle and an inner size");
+                own.program.along(from, to, sizes[0], sizes[1], sizes[2], how, scale, centred, kept(weight),
+                                  kept(bias));
+            },
+            "source"_a, "target"_a, "sizes"_a, "how"_a, "scale"_a, "centred"_a, "weight"_a, "bias"_a)
+        .def(
+            "product",
+            [](Bound& own, const Span& a, const Span& b, const Span& to, const std::vector<std::size_t>& sizes,
+               bool transposed, float scale) { own.program.product(a, b, to, sizes, transposed, scale); },
+            "a"_a, "b"_a, "target"_a, "sizes"_a, "transposed"_a, "scale"_a)
+        .def(
+            "lookup",
+            [](Bound& own, const Span& from, const Span& to, std::size_t rows, std::size_t columns,
+               const Numbers<float>& table) { own.program.lookup(from, to, rows, columns, kept(table)); },
+            "source"_a, "target"_a, "rows"_a, "columns"_a, "table"_a);
+}
+
 }  // namespace
 
 void bind_engine(nb::module_& m) {
     bind_values(m);
+    m.def(
+        "peak",
+        [](const std::string& kernels) {
+            const nb::gil_scoped_release release;
+            return 1e-9 * secateur::engine::peak(kernels);
+        },
+        "kernels"_a);
     nb::class_<Bound> program(m, "Program");
     program
         .def(nb::init<const std::string&, std::size_t, const std::vector<std::size_t>&, const std::vector<std::size_t>&,
@@ -241,4 +271,5 @@ void bind_engine(nb::module_& m) {
             "inputs"_a, "outputs"_a, "samples"_a, "threads"_a = 1, "seconds"_a.none() = nb::none());
     bind_maps(program);
     bind_others(program);
+    bind_axes(program);
 }

@@ -129,6 +129,19 @@ public:
     void multiply(const Span& from, const Span& to, const Sparse& weights, const std::vector<float>& bias,
                   const Span* residual, const Applied& activation, bool dense);
 
+    // Along the middle of [outer, count, inner] floats. how: 0 sums times scale, 1 maxima, 2 minima, to [outer, inner];
+    // 3 softmax, 4 normalization with scale as epsilon, centred or not, then times weight plus bias (`count` each, or
+    // none), to the same shape.
+    void along(const Span& from, const Span& to, std::size_t outer, std::size_t count, std::size_t inner, int how,
+               float scale, bool centred, const std::vector<float>& weight, const std::vector<float>& bias);
+    // Products of [batch, rows, depth] and [batch, depth, columns], or [batch, columns, depth] if transposed, times
+    // scale. Elements are vectors where samples are in lanes.
+    void product(const Span& a, const Span& b, const Span& to, const std::vector<std::size_t>& sizes, bool transposed,
+                 float scale);
+    // Row from[i] of a table of rows x columns numbers for every i; run() throws std::out_of_range where there is none.
+    void lookup(const Span& from, const Span& to, std::size_t rows, std::size_t columns,
+                const std::vector<float>& table);
+
     // Computes `samples` samples on up to so many threads; may be called from several threads at once. seconds: of each
     // step, added up, on one thread; may be null.
     void run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs, std::size_t samples,
@@ -139,6 +152,10 @@ public:
 private:
     std::unique_ptr<Private> own_;
 };
+
+// What one thread can do at most with multiplications and additions in registers: floating-point operations a second,
+// measured for some milliseconds. kernels: as of a program.
+double peak(const std::string& kernels);
 
 }  // namespace engine
 }  // namespace secateur

@@ -76,6 +76,32 @@ struct Multiplication final : Step {
     }
 };
 
+struct Alongside final : Step {
+    AlongStep step;
+    std::vector<float> weight, bias;
+
+    void run(const Loops& loops, const Pass& pass, std::size_t part, std::size_t parts) const override {
+        loops.along(step, pass.arena, part, parts);
+    }
+};
+
+struct Product final : Step {
+    ProductStep step;
+
+    void run(const Loops& loops, const Pass& pass, std::size_t part, std::size_t parts) const override {
+        loops.product(step, pass.arena, part, parts);
+    }
+};
+
+struct Lookup final : Step {
+    LookupStep step;
+    std::vector<float> table;
+
+    void run(const Loops& loops, const Pass& pass, std::size_t part, std::size_t parts) const override {
+        if (!loops.lookup(step, pass.samples, pass.arena, part, parts)) pass.lost->store(true);
+    }
+};
+
 // The least and the greatest number of a table that are no -1; {0, -1} if there are none.
 std::pair<std::int64_t, std::int64_t> span_of(const std::vector<std::int32_t>& table) {
     std::int64_t least = 0, most = -1;
@@ -157,7 +183,7 @@ void Program::read_lanes(int input, std::size_t offset, const std::vector<std::i
     step.sample = own_->inputs[made->port];
     require(static_cast<std::size_t>(span_of(table).second + 1) <= step.sample, "a table reads too far");
     require(offset % lanes() == 0, "a table does not begin with a vector");
-    require(sum(offset, product(table.size(), lanes())) <= own_->arena_size, "a table writes too far");
+    require(sum(offset, engine::product(table.size(), lanes())) <= own_->arena_size, "a table writes too far");
     step.arena = offset;
     step.count = table.size();
     step.table = made->table.data();
@@ -178,7 +204,7 @@ void Program::write_lanes(std::size_t offset, int output, const std::vector<std:
     require(table.size() <= step.sample, "a table writes too far");
     require(offset % lanes() == 0, "a table does not begin with a vector");
     const auto vectors = static_cast<std::size_t>(span_of(table).second + 1);
-    require(sum(offset, product(vectors, lanes())) <= own_->arena_size, "a table reads too far");
+    require(sum(offset, engine::product(vectors, lanes())) <= own_->arena_size, "a table reads too far");
     step.arena = offset;
     step.count = table.size();
     step.table = made->table.data();
@@ -346,6 +372,85 @@ void Program::multiply(const Span& from, const Span& to, const Sparse& weights, 
     step.order = made->order.data();
     step.bias = made->bias.data();
     step.activation = function(activation);
+    own_->steps.push_back(std::move(made));
+}
+
+void Program::along(const Span& from, const Span& to, std::size_t outer, std::size_t count, std::size_t inner, int how,
+                    float scale, bool centred, const std::vector<float>& weight, const std::vector<float>& bias) {
+    const Bounds bounds{own_->arena_size, lanes()};
+    bounds.check(from);
+    bounds.check(to);
+    require(how >= 0 && how < ALONG, "there is no such way along an axis");
+    const bool reduces = how < static_cast<int>(Along::softmax);
+    const std::size_t lines = engine::product(outer, inner);
+    require(count > 0 && from.size == engine::product(lines, count), "an array has another size");
+    require(to.size == (reduces ? lines : from.size), "an array has another size");
+    require(weight.empty() || weight.size() == count, "there is a weight for each place, or none");
+    require(bias.empty() || bias.size() == count, "there is a bias for each place, or none");
+    auto made = std::make_unique<Alongside>();
+    made->weight = weight;
+    made->bias = bias;
+    AlongStep& step = made->step;
+    step.source = from.offset;
+    step.target = to.offset;
+    step.outer = outer;
+    step.count = count;
+    step.inner = inner;
+    step.how = static_cast<Along>(how);
+    step.scale = scale;
+    step.centred = centred;
+    if (!weight.empty()) step.weight = made->weight.data();
+    if (!bias.empty()) step.bias = made->bias.data();
+    own_->steps.push_back(std::move(made));
+}
+
+void Program::product(const Span& a, const Span& b, const Span& to, const std::vector<std::size_t>& sizes,
+                      bool transposed, float scale) {
+    const Bounds bounds{own_->arena_size, lanes()};
+    for (const Span* each : {&a, &b, &to}) bounds.check(*each);
+    require(sizes.size() == 4, "a product has a batch, rows, a depth and columns");
+    const std::size_t width = own_->samples_in_lanes ? lanes() : 1;
+    const auto floats = [&](std::size_t one, std::size_t two) {
+        return engine::product(engine::product(sizes[0], width), engine::product(one, two));
+    };
+    require(a.size == floats(sizes[1], sizes[2]) && b.size == floats(sizes[2], sizes[3]) &&
+                to.size == floats(sizes[1], sizes[3]),
+            "an array has another size");
+    require(width == 1 || (a.offset % width == 0 && b.offset % width == 0 && to.offset % width == 0),
+            "an array does not begin with a vector");
+    auto made = std::make_unique<Product>();
+    ProductStep& step = made->step;
+    step.a = a.offset;
+    step.b = b.offset;
+    step.target = to.offset;
+    step.batch = sizes[0];
+    step.rows = sizes[1];
+    step.depth = sizes[2];
+    step.columns = sizes[3];
+    step.transposed = transposed;
+    step.cells = own_->samples_in_lanes;
+    step.scale = scale;
+    own_->steps.push_back(std::move(made));
+}
+
+void Program::lookup(const Span& from, const Span& to, std::size_t rows, std::size_t columns,
+                     const std::vector<float>& table) {
+    const Bounds bounds{own_->arena_size, lanes()};
+    bounds.check(from);
+    bounds.check(to);
+    const std::size_t width = own_->samples_in_lanes ? lanes() : 1;
+    require(rows > 0 && columns > 0 && table.size() == engine::product(rows, columns), "a table has another size");
+    require(from.size % width == 0 && to.size == engine::product(from.size, columns), "an array has another size");
+    auto made = std::make_unique<Lookup>();
+    made->table = table;
+    LookupStep& step = made->step;
+    step.source = from.offset;
+    step.target = to.offset;
+    step.count = from.size / width;
+    step.rows = rows;
+    step.columns = columns;
+    step.cells = own_->samples_in_lanes;
+    step.table = made->table.data();
     own_->steps.push_back(std::move(made));
 }
 

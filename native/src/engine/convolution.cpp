@@ -104,6 +104,7 @@ struct Cut {
 Cut usable(const Loops& loops, const Tiling& tiling, const Map& to, std::size_t stride, std::size_t& outputs) {
     Cut cut{std::min(tiling.rows, to.rows), std::min(tiling.cols, to.cols),
             stride <= 2 ? static_cast<unsigned>(stride) : 0u};
+    if (cut.across == 0) outputs = 1;
     const auto missing = [&] {
         return loops.shape(static_cast<unsigned>(cut.rows), static_cast<unsigned>(cut.cols),
                            static_cast<unsigned>(outputs), cut.across) < 0;
@@ -156,9 +157,9 @@ void Program::convolve(const Map& from, const Map& to, const Window& window, std
     require(tiling.outputs == 1 || tiling.outputs == 2 || tiling.outputs == 4 || tiling.outputs == 8,
             "1, 2, 4 or 8 channels can be computed at once");
     const Shape shape{from, to, window, groups, lanes()};
-    const std::size_t columns = product(shape.inputs(), product(window.height, window.width));
+    const std::size_t columns = engine::product(shape.inputs(), engine::product(window.height, window.width));
     engine::check(weights, to.channels, columns);
-    require(product(from.channels, from.channel) * sizeof(float) <= std::numeric_limits<std::uint32_t>::max(),
+    require(engine::product(from.channels, from.channel) * sizeof(float) <= std::numeric_limits<std::uint32_t>::max(),
             "a map is too large to be convolved");
     if (residual != nullptr) {
         bounds.check(*residual);

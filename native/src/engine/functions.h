@@ -108,6 +108,17 @@ SECATEUR_INLINE Floats root(Floats x) {
     return x;
 }
 
+// Rare ones, lane by lane.
+SECATEUR_APART Floats each(Floats x, float (*function)(float)) {
+    for (unsigned i = 0; i < LANES; ++i) x[i] = function(x[i]);
+    return x;
+}
+
+SECATEUR_APART Floats powers(Floats x, Floats y) {
+    for (unsigned i = 0; i < LANES; ++i) x[i] = powf(x[i], y[i]);
+    return x;
+}
+
 SECATEUR_INLINE Floats applied(const Activation& a, Floats x) {
     const Floats zero = all(0.f), one = all(1.f);
     switch (a.function) {
@@ -154,6 +165,18 @@ SECATEUR_INLINE Floats applied(const Activation& a, Floats x) {
             return zero - x;
         case Function::square:
             return x * x;
+        case Function::rsqrt:
+            return one / root(x);
+        case Function::sin:
+            return each(x, sinf);
+        case Function::cos:
+            return each(x, cosf);
+        case Function::erf:
+            return error_function(x);
+        case Function::floor:
+            return each(x, floorf);
+        case Function::power:
+            return powers(x, all(a.alpha));
     }
     return x;
 }

@@ -39,7 +39,14 @@ void pool(const PoolStep& step, float* arena, size_t part, size_t parts) {
     }
 }
 
+// One thing where neither is a NaN, another where one is.
+SECATEUR_INLINE Floats ordered(Floats a, Floats b, Floats yes, Floats no) {
+    const Floats marked = unless_nan(b, unless_nan(a, yes));  // a NaN, if either is one
+    return less(marked, all(HUGE_VALF), yes, no);
+}
+
 SECATEUR_INLINE Floats combined(Operation operation, Floats a, Floats b) {
+    const Floats yes = all(1.f), no = all(0.f);
     switch (operation) {
         case Operation::add:
             return a + b;
@@ -53,6 +60,20 @@ SECATEUR_INLINE Floats combined(Operation operation, Floats a, Floats b) {
             return unless_nan(b, less(a, b, b, a));
         case Operation::minimum:
             return unless_nan(b, less(b, a, b, a));
+        case Operation::power:
+            return powers(a, b);
+        case Operation::equal:
+            return less(a, b, no, less(b, a, no, ordered(a, b, yes, no)));
+        case Operation::not_equal:
+            return less(a, b, yes, less(b, a, yes, ordered(a, b, no, yes)));
+        case Operation::less:
+            return less(a, b, yes, no);
+        case Operation::less_equal:
+            return less(b, a, no, ordered(a, b, yes, no));
+        case Operation::greater:
+            return less(b, a, yes, no);
+        case Operation::greater_equal:
+            return less(a, b, no, ordered(a, b, yes, no));
     }
     return a;
 }
@@ -118,18 +139,28 @@ void gather(const GatherStep& step, const float* source, float* target, size_t p
     for (size_t channel = first; channel < last; ++channel) {
         const float* const from = source + step.source + channel * step.source_step;
         float* const to = target + step.target + channel * step.target_step;
-        for (size_t i = begin; i < end; ++i) to[i] = step.table[i] < 0 ? step.outside : from[step.table[i]];
+        size_t i = begin;
+        for (; i + LANES <= end; i += LANES) store_anywhere(to + i, gathered(from, step.table + i, all(step.outside)));
+        for (; i < end; ++i) to[i] = step.table[i] < 0 ? step.outside : from[step.table[i]];
     }
 }
 
 void into_lanes(const LanesStep& step, const float* source, size_t samples, float* arena, size_t part, size_t parts) {
+    // Sample after sample by one instruction, where numbers of 32 bits reach that far.
+    const bool near = samples == LANES && step.sample < (size_t{1} << 26);
+    int32_t places[LANES];
+    for (unsigned i = 0; i < LANES; ++i) places[i] = near ? static_cast<int32_t>(i * step.sample) : 0;
     const size_t end = cut(step.count, part + 1, parts);
     for (size_t i = cut(step.count, part, parts); i < end; ++i) {
         Floats x = all(step.outside);
         if (step.table[i] >= 0) {
-            x = all(0.f);  // also where there are fewer samples than lanes
             const float* const from = source + step.table[i];
-            for (size_t s = 0; s < samples; ++s) x[s] = from[s * step.sample];
+            if (near) {
+                x = gathered(from, places, x);
+            } else {
+                x = all(0.f);  // also where there are fewer samples than lanes
+                for (size_t s = 0; s < samples; ++s) x[s] = from[s * step.sample];
+            }
         }
         store(arena + step.arena + i * LANES, x);
     }
@@ -187,12 +218,29 @@ void multiply(const MultiplyStep& step, float* arena, size_t part, size_t parts)
     }
 }
 
+double burn(size_t times) {
+    constexpr unsigned SUMS = REGISTERS == 32 ? 24 : 12;
+    Floats sums[SUMS];
+    for (unsigned i = 0; i < SUMS; ++i) sums[i] = all(static_cast<float>(i));
+    Floats x = all(0.999f), y = all(1e-3f);
+    for (size_t t = 0; t < times; ++t) {
+#pragma GCC unroll 24
+        for (unsigned i = 0; i < SUMS; ++i) sums[i] = sums[i] * x + y;
+    }
+    for (unsigned i = 1; i < SUMS; ++i) sums[0] += sums[i];
+    // What is computed has to be used, or it is not computed.
+    volatile float used = sum(sums[0]);
+    static_cast<void>(used);
+    return 2.0 * LANES * SUMS * static_cast<double>(times);
+}
+
 }  // namespace
 
 extern const Loops loops;
 const Loops loops = {SECATEUR_NAME(SECATEUR_ISA),
                      LANES,
                      most_held(),
+                     burn,
                      shape,
                      convolve,
                      pool,
@@ -201,7 +249,10 @@ const Loops loops = {SECATEUR_NAME(SECATEUR_ISA),
                      gather,
                      into_lanes,
                      from_lanes,
-                     multiply};
+                     multiply,
+                     along,
+                     product,
+                     lookup};
 
 }  // namespace SECATEUR_ISA
 }  // namespace engine

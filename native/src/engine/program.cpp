@@ -20,6 +20,7 @@ namespace engine {
 namespace {
 
 constexpr std::size_t ALIGNMENT = 64;
+constexpr const char* LOST = "an index is outside its table";
 
 // Numbers too small for a normal float cost a hundred times as much, and are as good as zero.
 class Flushing {
@@ -98,10 +99,12 @@ struct Passing {
     const std::vector<float*>& outputs;
     std::size_t samples;
     std::size_t width;  // samples a pass
+    std::atomic<bool>& lost;
 
     Pass at(std::size_t pass, float* arena) const {
         Pass made;
         made.arena = arena;
+        made.lost = &lost;
         made.samples = std::min(width, samples - pass * width);
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             made.inputs.push_back(inputs[i] + pass * width * program.inputs[i]);
@@ -145,7 +148,8 @@ void Program::run(const std::vector<const float*>& inputs, const std::vector<flo
         throw std::invalid_argument("as many arrays as the program has inputs and outputs are needed");
     }
     const std::size_t width = own.samples_in_lanes ? lanes() : 1;
-    const Passing passing{own, inputs, outputs, samples, width};
+    std::atomic<bool> lost{false};
+    const Passing passing{own, inputs, outputs, samples, width, lost};
     const std::size_t passes = (samples + width - 1) / width;
     if (seconds == nullptr && threads > 1 && passes >= threads) {
         // Whole samples on each thread: nobody waits for anybody.
@@ -157,6 +161,7 @@ void Program::run(const std::vector<const float*>& inputs, const std::vector<flo
             for (const auto& step : own.steps) step->run(*own.loops, made, 0, 1);
         });
         for (auto& each : arenas) own.give_back(std::move(each));
+        if (lost) throw std::out_of_range(LOST);
         return;
     }
     std::unique_ptr<Arena> arena = own.take_arena();
@@ -170,6 +175,20 @@ void Program::run(const std::vector<const float*>& inputs, const std::vector<flo
         }
     }
     own.give_back(std::move(arena));
+    if (lost) throw std::out_of_range(LOST);
+}
+
+double peak(const std::string& kernels) {
+    const Loops* const loops = loops_of(kernels);
+    if (loops == nullptr) throw std::invalid_argument("no such instruction set here");
+    double best = 0;
+    for (int i = 0; i < 20; ++i) {
+        const auto before = std::chrono::steady_clock::now();
+        const double operations = loops->burn(20000);
+        best = std::max(best,
+                        operations / std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
+    }
+    return best;
 }
 
 }  // namespace engine

@@ -1,6 +1,7 @@
 // What a program is made of; building.cpp makes it, program.cpp runs it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -36,6 +37,7 @@ struct Pass {
     std::size_t samples = 1;
     std::vector<const float*> inputs;
     std::vector<float*> outputs;
+    std::atomic<bool>* lost = nullptr;  // set where an index was none
 };
 
 class Step {

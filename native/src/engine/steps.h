@@ -32,8 +32,14 @@ enum class Function : uint8_t {
     absolute,
     negative,
     square,
+    rsqrt,
+    sin,
+    cos,
+    erf,
+    floor,
+    power,
 };
-constexpr uint8_t FUNCTIONS = 20;
+constexpr uint8_t FUNCTIONS = 26;
 
 struct Activation {
     Function function = Function::none;
@@ -95,8 +101,22 @@ struct PoolStep {
     Fills fills;
 };
 
-enum class Operation : uint8_t { add, subtract, multiply, divide, maximum, minimum };
-constexpr uint8_t OPERATIONS = 6;
+enum class Operation : uint8_t {
+    add,
+    subtract,
+    multiply,
+    divide,
+    maximum,
+    minimum,
+    power,
+    equal,
+    not_equal,
+    less,
+    less_equal,
+    greater,
+    greater_equal,
+};
+constexpr uint8_t OPERATIONS = 13;
 
 // to = activation(a op b); how b is read:
 enum class Other : uint8_t { nothing, vectors, channel_vectors, channel_floats };
@@ -152,11 +172,44 @@ struct MultiplyStep {
     Activation activation;
 };
 
+enum class Along : uint8_t { sum, maximum, minimum, softmax, normalize };
+constexpr uint8_t ALONG = 5;
+
+// Along the middle of [outer, count, inner] floats: to [outer, inner] for the first three, to the same shape otherwise.
+struct AlongStep {
+    size_t source = 0, target = 0;
+    size_t outer = 0, count = 0, inner = 0;
+    Along how = Along::sum;
+    float scale = 1;                // of sums; epsilon where it normalizes
+    bool centred = true;            // whether the mean is taken off
+    const float* weight = nullptr;  // count each, or null
+    const float* bias = nullptr;
+};
+
+// [batch, rows, depth] times [batch, depth, columns], or its transpose where the second is [batch, columns, depth]; of
+// cells of `width` floats, 1 or LANES, multiplied lane by lane.
+struct ProductStep {
+    size_t a = 0, b = 0, target = 0;
+    size_t batch = 0, rows = 0, depth = 0, columns = 0;
+    bool transposed = false, cells = false;
+    float scale = 1;
+};
+
+// Row source[i] of a table for each i; rows of `columns` cells. What is no row becomes NaN, and is told.
+struct LookupStep {
+    size_t source = 0, target = 0;
+    size_t count = 0, rows = 0, columns = 0;
+    bool cells = false;
+    const float* table = nullptr;
+};
+
 struct Loops {
     const char* name;
     unsigned lanes;
     unsigned most_vectors;  // of a tile
 
+    // Multiplies and adds in registers alone, so many times; returns how many operations on floats that were.
+    double (*burn)(size_t times);
     // The number of the loop for tiles of rows x cols vectors, `outputs` channels, a step of 1, 2 or (0) any vectors in
     // the source; -1 if there is none.
     int (*shape)(unsigned rows, unsigned cols, unsigned outputs, unsigned step);
@@ -168,6 +221,10 @@ struct Loops {
     void (*into_lanes)(const LanesStep&, const float* source, size_t samples, float* arena, size_t part, size_t parts);
     void (*from_lanes)(const LanesStep&, const float* arena, size_t samples, float* target, size_t part, size_t parts);
     void (*multiply)(const MultiplyStep&, float* arena, size_t part, size_t parts);
+    void (*along)(const AlongStep&, float* arena, size_t part, size_t parts);
+    void (*product)(const ProductStep&, float* arena, size_t part, size_t parts);
+    bool (*lookup)(const LookupStep&, size_t samples, float* arena, size_t part,
+                   size_t parts);  // whether all were rows
 };
 
 }  // namespace engine

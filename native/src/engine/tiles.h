@@ -1,4 +1,4 @@
-// What loops.cpp takes from tiles.cpp, of the same instruction set.
+// What loops.cpp takes from its neighbours, of the same instruction set.
 #pragma once
 
 #include "steps.h"
@@ -13,6 +13,11 @@ unsigned most_held();
 void convolve(const ConvolutionStep& step, float* arena, size_t part, size_t parts);
 // Writes the halo of one channel; `channel` points so many floats into the arena as that is away from channel 0.
 void fill(const Fills& fills, float* channel);
+
+// axes.cpp
+void along(const AlongStep& step, float* arena, size_t part, size_t parts);
+void product(const ProductStep& step, float* arena, size_t part, size_t parts);
+bool lookup(const LookupStep& step, size_t samples, float* arena, size_t part, size_t parts);
 
 }  // namespace SECATEUR_ISA
 }  // namespace engine

@@ -58,7 +58,9 @@ struct Lanes {
         return a;                                                          \
     }
 SECATEUR_EACH(+)
-SECATEUR_EACH(-) SECATEUR_EACH(*) SECATEUR_EACH(/) SECATEUR_EACH(<<)
+SECATEUR_EACH(-)
+SECATEUR_EACH(*)
+SECATEUR_EACH(/) SECATEUR_EACH(<<)
 #undef SECATEUR_EACH
     typedef Lanes<float> Floats;
 typedef Lanes<int32_t> Ints;
@@ -145,6 +147,22 @@ SECATEUR_INLINE Floats gathered(const float* base, const uint32_t* index) {
     Floats x = all(0.f);
     for (unsigned i = 0; i < LANES; ++i) x[i] = base[index[i]];
     return x;
+#endif
+}
+
+// base[index[i]] for each lane, `outside` where the index is negative.
+SECATEUR_INLINE Floats gathered(const float* base, const int32_t* index, Floats outside) {
+#if defined(__AVX512F__)
+    const __m512i wide = _mm512_loadu_si512(index);
+    const __mmask16 inside = _mm512_cmpge_epi32_mask(wide, _mm512_setzero_si512());
+    return reinterpret_cast<Floats>(_mm512_mask_i32gather_ps(reinterpret_cast<__m512>(outside), inside, wide, base, 4));
+#elif defined(__AVX2__)
+    const __m256i wide = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+    const __m256 inside = _mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_set1_epi32(-1)));
+    return reinterpret_cast<Floats>(_mm256_mask_i32gather_ps(reinterpret_cast<__m256>(outside), base, wide, inside, 4));
+#else
+    for (unsigned i = 0; i < LANES; ++i) outside[i] = index[i] < 0 ? outside[i] : base[index[i]];
+    return outside;
 #endif
 }
 

@@ -34,7 +34,9 @@ class Edges:
     def with_(self, other: Edges) -> Edges:
         """Return edges wide enough for both."""
         pairs = zip(
-            (self.top, self.bottom, self.left, self.right), (other.top, other.bottom, other.left, other.right), strict=True
+            (self.top, self.bottom, self.left, self.right),
+            (other.top, other.bottom, other.left, other.right),
+            strict=True,
         )
         return Edges(*(max(pair) for pair in pairs))
 
@@ -103,7 +105,8 @@ class Grid:
         down, right = self._places(0), self._places(1)
         inside = (down >= 0)[:, None, :, None] & (right >= 0)[None, :, None, :]
         pixel = down[:, None, :, None] * self.size[1] + right[None, :, None, :]
-        return np.where(inside, pixel, -1).reshape(self.rows, self.cols, self.blocks)
+        found: Integers = np.where(inside, pixel, -1).reshape(self.rows, self.cols, self.blocks)
+        return found
 
     @cached_property
     def homes(self) -> Integers:
@@ -111,7 +114,8 @@ class Grid:
         y, x = np.divmod(np.arange(self.size[0] * self.size[1]), self.size[1])
         row, col = y % self.pitch[0] + self.edges.top, x % self.pitch[1] + self.edges.left
         lane = y // self.pitch[0] * self.across[1] + x // self.pitch[1]
-        return (row * self.cols + col) * self.blocks + lane
+        slots: Integers = (row * self.cols + col) * self.blocks + lane
+        return slots
 
     def halo(self) -> tuple[Integers, Integers]:
         """Return what makes the halo, and zeros where blocks reach beyond the image, from the blocks.
@@ -149,7 +153,7 @@ class Grid:
 
 
 def natural_grid(size: tuple[int, int], lanes: int) -> Grid:
-    """Return the grid that wastes the fewest lanes; of these, the one whose blocks are nearest to squares.
+    """Return the grid that wastes the fewest lanes; of these, the one whose blocks are nearest to squares, and wide.
 
     Args:
         size: height and width of the image.
@@ -164,5 +168,5 @@ def natural_grid(size: tuple[int, int], lanes: int) -> Grid:
         down = 1 << power
         across = (down, lanes // down)
         pitch = (-(-size[0] // across[0]), -(-size[1] // across[1]))
-        choices.append((pitch[0] * pitch[1], sum(pitch), Grid(size, across, pitch)))
-    return min(choices, key=lambda choice: choice[:2])[2]
+        choices.append((pitch[0] * pitch[1], sum(pitch), pitch[0], Grid(size, across, pitch)))
+    return min(choices, key=lambda choice: choice[:3])[3]

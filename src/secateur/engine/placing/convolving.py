@@ -1,0 +1,152 @@
+"""A convolution as the kernels are given it, and how it can be carried out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.engine.layouts import Layout, Mapped, Target
+from secateur.engine.placing.maps import Buffer, Maps
+
+__all__ = ["Buffers", "Convolution", "Tiling", "candidates", "usual_tiling"]
+
+Array: TypeAlias = npt.NDArray[np.float32]
+Buffers: TypeAlias = "tuple[Buffer, Buffer, Buffer | None]"
+
+
+_NEAR, _SHORTEST = 60_000, 10  # bytes; weights
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a convolution is carried out; it changes the speed, and the last digits.
+
+    Attributes:
+        rows: vectors down, of a tile that is held in registers.
+        cols: vectors across.
+        outputs: output channels at a time, 1, 2, 4 or 8; the zeros that only some of them have are multiplied too.
+        block: input channels that are gone through before the next tile.
+    """
+
+    rows: int
+    cols: int
+    outputs: int
+    block: int
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """One convolution.
+
+    Attributes:
+        number: of the operator in the plan.
+        source: layout of what it reads.
+        target: layout of what it writes.
+        residual: layout of what is added, if anything is.
+        window: corner, stride, size and dilation, rows and columns of each.
+        groups: of channels.
+        weights: shape [outputs, inputs of a group x kernel height x kernel width].
+        bias: shape [outputs].
+        activation: for the kernels.
+    """
+
+    number: int
+    source: Layout
+    target: Layout
+    residual: Layout | None
+    window: tuple[Any, Any, Any, Any]
+    groups: int
+    weights: Array
+    bias: Array
+    activation: Any
+
+    @property
+    def density(self) -> float:
+        """Share of the weights that are not zero."""
+        return float(np.count_nonzero(self.weights)) / self.weights.size
+
+    @property
+    def inputs(self) -> int:
+        """Input channels of a group."""
+        height, width = self.window[2]
+        return int(self.weights.shape[1] // (height * width))
+
+    def flat(self, target: Target) -> bool:
+        """Return whether rows are all alike and follow each other: one long row."""
+        layouts = [self.source, self.target, *([self.residual] if self.residual is not None else [])]
+        if self.window[1] != (1, 1) or self.window[2] != (1, 1):
+            return False
+        return all(isinstance(each, Mapped) and not each.padded for each in layouts)
+
+    def add(self, to: Any, maps: Maps, buffers: Buffers, tiling: Tiling) -> None:
+        """Add it to a program.
+
+        Args:
+            to: the program.
+            maps: for its target.
+            buffers: of its source, target and residual, if there is one; with their places.
+            tiling: how it is to be carried out.
+        """
+        source, target, residual = buffers
+        kernels, flat, (corner, stride, size, dilation) = maps.kernels, self.flat(maps.target), self.window
+        part = maps.flat if flat else maps.inside
+        to.convolve(
+            maps.flat(self.source, source) if flat else maps.whole(self.source, source),
+            part(self.target, target),
+            kernels.Window(list(corner), list(stride), list(size), list(dilation)),
+            self.groups,
+            self.sparse(kernels),
+            self.bias,
+            None if residual is None or self.residual is None else part(self.residual, residual),
+            self.activation,
+            maps.halo(self.target, target),
+            kernels.Tiling(tiling.rows, tiling.cols, tiling.outputs, tiling.block),
+        )
+
+    def sparse(self, kernels: Any) -> Any:
+        """Return the weights that are not zero."""
+        rows, columns = np.nonzero(self.weights)
+        starts = np.searchsorted(rows, np.arange(len(self.weights) + 1)).astype(np.uint32)
+        return kernels.Sparse(starts, columns.astype(np.uint32), np.ascontiguousarray(self.weights[rows, columns]))
+
+
+def _tile(convolution: Convolution, target: Target) -> tuple[int, int]:
+    """Return rows and columns of what is written, in vectors."""
+    if convolution.flat(target):
+        return 1, convolution.target.floats(target) // target.lanes // len(convolution.weights)
+    return convolution.target.grid.pitch if isinstance(convolution.target, Mapped) else (1, 1)
+
+
+def usual_tiling(convolution: Convolution, target: Target) -> Tiling:
+    """Return what does well as a rule, without measuring."""
+    (rows, cols), held = _tile(convolution, target), target.registers - 4
+    if convolution.density > 0.35:
+        outputs = 8 if rows * cols <= 3 else 4
+        return Tiling(1, max(1, min(cols, 8, held // outputs)), outputs, 64)
+    cols = min(cols, 8)
+    rows = min(rows, 4, max(1, 8 // cols))
+    (_, stride, size, _), taps = convolution.window, convolution.weights.shape[1] // convolution.inputs
+    seen = (rows * stride[0] + size[0] - 1) * (cols * stride[1] + size[1] - 1) * 4 * target.lanes
+    # As many input channels as stay near at hand, but enough for lists that are worth beginning.
+    block = max(_NEAR // seen, _SHORTEST / max(convolution.density * taps, 1e-9))
+    return Tiling(rows, cols, 1, 1 << round(math.log2(min(max(block, 16), 1 << 20))))
+
+
+def candidates(convolution: Convolution, target: Target) -> list[Tiling]:
+    """Return what is worth a try: the usual first."""
+    (rows, cols), held = _tile(convolution, target), target.registers - 4
+    shapes = ((1, 8), (2, 8), (2, 4), (4, 4), (4, 2), (1, 4), (3, 7), (2, 7), (1, 7), (4, 1))
+    tiles = {(min(rows, r), min(cols, c)) for r, c in shapes}
+    blocks = sorted({min(convolution.inputs, block) for block in (16, 32, 64, 128, 512)})
+    found = [usual_tiling(convolution, target)]
+    if convolution.density < 0.7:
+        found += [Tiling(r, c, 1, block) for r, c in sorted(tiles) for block in blocks if r * c <= held]
+    if convolution.density > 0.2 and convolution.groups == 1:
+        for outputs in (2, 4, 8):
+            across = min(cols, max(1, held // outputs))
+            found += [Tiling(1, across, outputs, block) for block in blocks[-2:]]
+    return list(dict.fromkeys(found))
