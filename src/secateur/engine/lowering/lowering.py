@@ -71,7 +71,7 @@ def _lowered(model: nn.Module, example: Any, leaves: list[tracing.Leaf], samples
     inputs = _bind(walk, program, leaves, samples[0])
     for node in program.graph.nodes:
         if node.op == "get_attr":
-            walk.known[node] = Fixed(getattr(program.graph_module, node.target))
+            walk.known[node] = Fixed(getattr(program.graph_module, node.target).cpu())
         elif node.op == "call_function":
             walk.call(node)
     outputs: list[str] = []
@@ -95,7 +95,7 @@ def _bind(walk: Walk, program: Any, leaves: list[tracing.Leaf], samples: int) ->
     nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
     for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
         if spec.kind != InputKind.USER_INPUT:
-            walk.known[node] = Fixed(stored[spec.target].detach(), spec.target)
+            walk.known[node] = Fixed(stored[spec.target].detach().cpu(), spec.target)
             continue
         leaf = next(given)
         if not isinstance(leaf.value, Tensor):

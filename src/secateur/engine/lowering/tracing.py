@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,8 @@ def sizes(found: list[Leaf]) -> tuple[int, list[int]]:
             "the example has no tensor with samples along its first axis, so that there is nothing to run"
         )
     taken = {size for tensor in tensors for size in tensor.shape[1:]}
-    return batches[0], [prime for prime in (5, 7, 11, 13, 17, 19, 23, 29, 31, 37) if prime not in taken][:2]
+    free = (n for n in itertools.count(5, 2) if n not in taken and all(n % d for d in range(3, n, 2)))
+    return batches[0], [next(free), next(free)]
 
 
 def repeated(example: Any, samples: int, wanted: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

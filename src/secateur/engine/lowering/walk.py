@@ -108,9 +108,12 @@ class Walk:
         value = node.meta.get("val")
         shape, dtype = (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else ((), torch.float32)
         where = "" if place(node) == "the model itself" else place(node)
-        result = rule(self, Call(name, bound(node, args, kwargs), shape, dtype, where))
+        try:
+            result = rule(self, Call(name, bound(node, args, kwargs), shape, dtype, where))
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise Refused(f"used in an unusual way ({type(error).__name__}: {error})") from error
         if isinstance(result, Live) and isinstance(value, Tensor) and result.shape != shape:
-            raise AssertionError(f"the rule of {name} gives {result.shape}, torch {shape}")
+            raise Refused(f"its result has the shape {result.shape}, where torch has {shape}")
         if name.endswith("_") and not name.endswith("__"):
             # In place: whatever reads the operand from here on reads the result.
             self.known[node.args[0]] = result  # type: ignore[index]
@@ -214,7 +217,7 @@ def _tensors(thing: Any) -> Any:
 def _computed(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_computed(each) for each in value]
-    return Fixed(value) if isinstance(value, Tensor) else value
+    return Fixed(value.cpu()) if isinstance(value, Tensor) else value
 
 
 def bound(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

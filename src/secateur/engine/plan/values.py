@@ -109,15 +109,15 @@ class Plan:
         weight = self.constants.get(op.constants.get("weight", ""))
         shape = "" if weight is None else f"{'x'.join(map(str, weight.shape))}, {_density(weight):.3g} kept"
         reads, value = " ".join(op.inputs), str(self.values[op.output])
-        return [str(number), op.kind, op.where, reads, op.output, value, shape, _settings(op)]
+        return [str(number), op.kind, op.where, reads, op.output, value, shape, _settings(op, self.constants)]
 
 
 def _density(array: Array) -> float:
     return float(np.count_nonzero(array)) / max(1, array.size)
 
 
-def _settings(op: Op) -> str:
-    """Return what is particular about the attributes of an operator."""
+def _settings(op: Op, constants: Mapping[str, Array]) -> str:
+    """Return what is particular about an operator."""
     words = [str(op.attributes[name]) for name in ("how", "activation") if op.attributes.get(name, "none") != "none"]
     usual = {
         "stride": (1, 1),
@@ -132,4 +132,7 @@ def _settings(op: Op) -> str:
         if name not in ("how", "activation") and not unset and usual.get(name, ...) != value:
             text = f"{value:.6g}" if isinstance(value, float) else str(value).replace(" ", "")
             words.append(f"{name}={text}")
+    for role, name in op.constants.items():
+        if role not in ("weight", "bias"):
+            words.append(f"{role}={'x'.join(map(str, constants[name].shape)) or constants[name]}")
     return " ".join(words)
