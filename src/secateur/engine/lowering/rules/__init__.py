@@ -1,0 +1,19 @@
+"""What becomes of each operation of torch: one rule each, by name, in the file of its family."""
+
+from __future__ import annotations
+
+from secateur.engine.lowering.rules import elements, layers, moving, norms, padding, pooling, products, reducing
+from secateur.engine.lowering.walk import Rule
+
+__all__ = ["RULES"]
+
+RULES: dict[str, Rule] = {
+    **moving.RULES,
+    **elements.RULES,
+    **reducing.RULES,
+    **layers.RULES,
+    **pooling.RULES,
+    **padding.RULES,
+    **norms.RULES,
+    **products.RULES,
+}
