@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from secateur.choose.scope import Global, PerRow, PerTensor, Window, erk, scaled, uniform
     from secateur.choose.selection import Choice, select
     from secateur.choose.targets import prunable, register
+    from secateur.engine.engine import Engine, compile  # noqa: A004
     from secateur.graph import Coupling, couple
     from secateur.masks import Masks, apply
     from secateur.measure import Report, Sensitivity, Timing, latencies, measure, sensitivity
@@ -66,6 +67,7 @@ __all__ = [
     "Dead",
     "Dropouts",
     "Element",
+    "Engine",
     "ExponentialSchedule",
     "Freeze",
     "Global",
@@ -94,6 +96,7 @@ __all__ = [
     "apply",
     "chains",
     "codebooks",
+    "compile",
     "couple",
     "criteria",
     "distillation",
@@ -140,6 +143,7 @@ _NAMES_OF_MODULES = {
     "choose.scope": "Global PerRow PerTensor Window erk scaled uniform",
     "choose.selection": "Choice select",
     "choose.targets": "prunable register",
+    "engine.engine": "Engine compile",
     "graph": "Coupling couple",
     "masks": "Masks apply",
     "measure": "Report Sensitivity Timing latencies measure sensitivity",

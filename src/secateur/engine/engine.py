@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from secateur import native
 from secateur.engine.layouts import Target
 from secateur.engine.placing import Placed, place
 from secateur.engine.placing.convolving import Tiling
 from secateur.engine.plan import Plan, from_json, gathered, structured, to_json
 from secateur.engine.profile import Profile, Row
 from secateur.engine.tuning import tune
+from secateur.native import load as kernels
 from secateur.pack.arrays import load_arrays, write_arrays
 from secateur.vocabulary import CorruptFileError, SecateurError
 
@@ -43,14 +43,14 @@ class _Mode:
 
     def __init__(self, plan: Plan, target: Target, instructions: str, tilings: Mapping[int, Tiling]) -> None:
         self.tilings = dict(tilings)
-        self.placed: Placed = place(plan, target, native.load(), self.tilings)
+        self.placed: Placed = place(plan, target, kernels(), self.tilings)
         self.instructions = instructions
-        self.program = self.placed.program(native.load(), instructions)
+        self.program = self.placed.program(kernels(), instructions)
 
     def tune(self) -> None:
         """Choose how each convolution is carried out, by measuring."""
-        self.tilings.update(tune(self.placed.convolutions, self.placed.target, native.load(), self.instructions))
-        self.program = self.placed.program(native.load(), self.instructions)
+        self.tilings.update(tune(self.placed.convolutions, self.placed.target, kernels(), self.instructions))
+        self.program = self.placed.program(kernels(), self.instructions)
 
     def seconds(self, samples: int) -> float:
         """Return how long so many samples take, at best of a few runs."""
@@ -76,7 +76,7 @@ class Engine:
     Example:
         >>> import torch, secateur as sc
         >>> net = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 5)).eval()
-        >>> masks = sc.prune(net, sparsity=0.9)
+        >>> masks = sc.prune(net, sparsity=0.5)
         >>> engine = sc.compile(net, torch.zeros(1, 20))
         >>> x = torch.randn(3, 20)
         >>> bool((engine(x) - net(x)).abs().max() < 1e-5)
@@ -97,6 +97,12 @@ class Engine:
         # From how many samples on a vector of samples is faster than one after the other; unknown until tuned.
         self.batched_from = int(self._tuning.get("batched_from", self._lanes))
         self._mode(False)
+        # The shapes of the input and of the output where there is but one of each.
+        self._direct: tuple[Any, ...] = ()
+        trees = [tree for _, tree in plan.arguments["args"]]
+        floats = all(plan.values[name].dtype == "F32" for name in plan.inputs)
+        if floats and trees == [{"value": plan.inputs[0]}] and plan.structure == {"value": plan.outputs[0]}:
+            self._direct = (plan.values[plan.inputs[0]].shape, plan.values[plan.outputs[0]].shape)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute what the model computes.
@@ -109,6 +115,8 @@ class Engine:
             ArgumentsError: arguments are missing, or of another structure than in the example.
             InputError: an array has another shape than in the example, batch aside.
         """
+        if self._direct and len(args) == 1 and not kwargs and type(args[0]) is np.ndarray:
+            return self._one(args[0])
         given = gathered(self.plan.arguments, args, kwargs)
         torch = sys.modules.get("torch")
         tensors = torch is not None and any(isinstance(each, torch.Tensor) for each in given.values())
@@ -118,16 +126,28 @@ class Engine:
             outputs = {name: torch.from_numpy(each) for name, each in outputs.items()}
         return structured(self.plan.structure, outputs)
 
+    def _one(self, given: Array) -> Array:
+        """Return the only output for the only input: nothing here takes longer than a small network."""
+        if given.dtype != np.float32 or given.shape[1:] != self._direct[0] or not given.flags.c_contiguous:
+            given = self._array(self.plan.inputs[0], given)
+        samples = len(given)
+        output = np.empty((samples, *self._direct[1]), np.float32)
+        if samples == 1:
+            self._modes[False].program.run([given], [output], 1, self.threads)
+        else:
+            self._run([given], [output], samples)
+        return output
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs of the plan, by name, from its inputs: float32 arrays with a batch axis in front.
 
         Raises:
-            InputError: inputs have different numbers of samples, or none.
+            InputError: inputs have different numbers of samples.
         """
         arrays = [np.ascontiguousarray(inputs[name], np.float32) for name in self.plan.inputs]
         counts = {len(array) for array in arrays}
-        if len(counts) != 1 or not min(counts):
-            raise InputError(f"inputs have {sorted(counts)} samples: all need the same number, one at least")
+        if len(counts) != 1:
+            raise InputError(f"inputs have {sorted(counts)} samples: all need the same number")
         samples = counts.pop()
         shapes = [(samples, *self.plan.values[name].shape) for name in self.plan.outputs]
         outputs = [np.empty(shape, np.float32) for shape in shapes]
@@ -179,7 +199,7 @@ class Engine:
             Row(step.kind, step.where, float(each), step.operations * samples, step.dense * samples)
             for step, each in zip(mode.placed.steps, best, strict=True)
         )
-        return Profile(rows, native.load().peak(self._wanted), self.instructions, samples)
+        return Profile(rows, kernels().peak(self._wanted), self.instructions, samples)
 
     def save(self, path: str | Path) -> None:
         """Write the engine to a packed file, which :func:`secateur.engine.load` reads where there is no torch.
@@ -219,14 +239,9 @@ class Engine:
             whole = samples
         for batched, first, last in ((True, 0, whole), (False, whole, samples)):
             if last > first:
-                program = self._mode(batched).program
+                part = [each[first:last] for each in inputs], [each[first:last] for each in outputs]
                 try:
-                    program.run(
-                        [each[first:last] for each in inputs],
-                        [each[first:last] for each in outputs],
-                        last - first,
-                        self.threads,
-                    )
+                    self._mode(batched).program.run(*part, last - first, self.threads)
                 except IndexError as error:
                     raise InputError(f"an index among the inputs has no row in its table: {error}") from error
 
@@ -239,7 +254,7 @@ class Engine:
             return self._modes[batched]
 
 
-def compile(  # noqa: A001  (the word of the field: torch.compile, jax.jit(...).lower().compile())
+def compile(  # noqa: A001  # the word of the field, as in torch.compile
     model: nn.Module, example: Any, *, threads: int = 1, tune: bool = True, instructions: str = ""
 ) -> Engine:
     """Compile a model for this processor: weights that are zero are not computed with.
@@ -267,7 +282,7 @@ def compile(  # noqa: A001  (the word of the field: torch.compile, jax.jit(...).
     """
     from secateur.engine.lowering import lower
 
-    native.load()
+    kernels()  # before anything that takes long
     engine = Engine(lower(model, example), threads=threads, instructions=instructions)
     return engine.tune() if tune else engine
 
@@ -289,7 +304,7 @@ def load(path: str | Path, *, threads: int = 1, instructions: str = "", max_byte
         MissingKernelsError: Secateur was installed without its compiled kernels.
         FileNotFoundError: there is no such file.
     """
-    native.load()
+    kernels()
     arrays, notes = load_arrays(path, max_bytes=max_bytes)
     if "plan" not in notes:
         raise CorruptFileError(f"{os.fspath(path)} holds no engine, only tensors: see secateur.unpack")
@@ -302,7 +317,7 @@ def load(path: str | Path, *, threads: int = 1, instructions: str = "", max_byte
 
 
 def _processor(instructions: str) -> tuple[int, str]:
-    program = native.load().Program(instructions, 0, [], [], False)
+    program = kernels().Program(instructions, 0, [], [], False)
     return program.lanes, program.kernels
 
 
