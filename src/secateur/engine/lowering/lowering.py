@@ -95,7 +95,8 @@ def _bind(walk: Walk, program: Any, leaves: list[tracing.Leaf], samples: int) ->
     nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
     for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
         if spec.kind != InputKind.USER_INPUT:
-            walk.known[node] = Fixed(stored[spec.target].detach().cpu(), spec.target)
+            known = stored[spec.target]
+            walk.known[node] = Fixed(known.detach().cpu(), spec.target) if isinstance(known, Tensor) else known
             continue
         leaf = next(given)
         if not isinstance(leaf.value, Tensor):

@@ -131,12 +131,13 @@ def program(model: nn.Module, args: Any, kwargs: Any, known: Callable[[str], boo
     """
     found = trace(model, args, kwargs)
     for _ in range(ROUNDS):
-        table = torch.export.default_decompositions()
         missing = {node.target for node in _live(found) if not known(operation(node))}
-        missing &= set(table)
-        if not missing and not _needs_functions(found):
+        # Where torch knows no other way, the operation is left, and named when it is lowered.
+        every = torch.export.default_decompositions() if missing else {}
+        table = {op: every[op] for op in missing if op in every}
+        if not table and not _needs_functions(found):
             break
-        found = found.run_decompositions({op: table[op] for op in missing})
+        found = found.run_decompositions(table)
     return found
 
 

@@ -138,6 +138,8 @@ def _check_calling(plan: Plan) -> None:
         raise ValueError("its arguments are not a list and a dict")
     if not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in args):
         raise ValueError("its arguments are not named")
+    if len({*kwargs, *(pair[0] for pair in args)}) < len(args) + len(kwargs):
+        raise ValueError("an argument is named twice")
     trees = [*(pair[1] for pair in args), *kwargs.values()]
     for tree in trees:
         check_tree(tree)

@@ -30,7 +30,7 @@ class Draft:
         self._ops: list[Op | None] = []
         self._outputs = Counter(plan.outputs)
         self._writers: dict[str, int] = {}
-        self._reads: Counter[str] = Counter()
+        self._readers: dict[str, list[int]] = {}
         self._uses: Counter[str] = Counter()
         self.values: dict[str, Value] = dict(plan.values)
         self.constants: dict[str, Array] = dict(plan.constants)
@@ -55,11 +55,11 @@ class Draft:
 
     def sole(self, name: str) -> bool:
         """Say if a value is read once, and is no output."""
-        return self._reads[name] == 1 and name not in self._outputs
+        return len(self._readers.get(name, ())) == 1 and name not in self._outputs
 
     def unread(self, name: str) -> bool:
         """Say if a value is neither read nor an output."""
-        return not self._reads[name] and name not in self._outputs
+        return not self._readers.get(name) and name not in self._outputs
 
     def is_output(self, name: str) -> bool:
         """Say if a value is an output of the plan."""
@@ -90,7 +90,8 @@ class Draft:
         self.drop(place)
         self._ops[place] = op
         self._writers[op.output] = place
-        self._reads.update(op.inputs)
+        for name in op.inputs:
+            self._readers.setdefault(name, []).append(place)
         self._uses.update(op.constants.values())
         shapes = {role: self.constants[name].shape for role, name in op.constants.items()}
         self.values[op.output] = infer(op, [self.values[name] for name in op.inputs], shapes)
@@ -112,7 +113,8 @@ class Draft:
         """Empty a place."""
         op = self._ops[place]
         if op is not None:
-            self._reads.subtract(op.inputs)
+            for name in op.inputs:
+                self._readers[name].remove(place)
             self._uses.subtract(op.constants.values())
             if self._writers.get(op.output) == place:
                 del self._writers[op.output]
@@ -120,8 +122,9 @@ class Draft:
 
     def rewire(self, old: str, new: str) -> None:
         """Make everything that reads one value read another; an output stays an output."""
-        for place, op in list(self):
-            if old in op.inputs:
+        for place in sorted(set(self._readers.get(old, ()))):
+            op = self._ops[place]
+            if op is not None:
                 self.put(place, replace(op, inputs=tuple(new if name == old else name for name in op.inputs)))
 
     def fresh(self, like: str) -> str:

@@ -42,6 +42,7 @@ _PLAIN = {
     "special_erf": "erf",
     "floor": "floor",
 }
+_EITHER_WAY = ("add", "multiply", "maximum", "minimum", "equal", "not_equal")
 _SELU = (1.0507009873554805, 1.6732632423543772)
 
 
@@ -65,7 +66,8 @@ def binary(walk: Walk, call: Call, how: str, one: Operand, two: Operand) -> Live
         raise Refused("it mixes samples of a batch")
     like = lives[0]
     batch = like.batch.moved(len(shape) - len(like.shape) + like.batch.dim)
-    attributes = {"how": how, "swapped": not isinstance(one, Live), **with_activation()}
+    swapped = not isinstance(one, Live) and how not in _EITHER_WAY
+    attributes = {"how": how, "swapped": swapped, **with_activation()}
     if len(lives) == 2:
         return walk.live(walk.emit(call, "binary", lives, attributes), shape, batch)
     other = two if isinstance(one, Live) else one
@@ -188,10 +190,7 @@ def _arithmetic(how: str, reverse: bool = False) -> Rule:
         if reverse:
             one, two = two, one
         if scale != 1:
-            if reverse:
-                one = _scaled(walk, call, one, scale)
-            else:
-                two = _scaled(walk, call, two, scale)
+            two = _scaled(walk, call, two, scale)
         return _typed(binary(walk, call, how, one, two), call.dtype)
 
     return rule

@@ -43,7 +43,8 @@ def _permute(walk: Walk, call: Call) -> Live:
 def _transpose(walk: Walk, call: Call) -> Live:
     x = _live(call)
     order = list(range(len(x.shape)))
-    one, two = (0, 1) if call.name == "t" else (x.dim(call["dim0"]), x.dim(call["dim1"]))
+    one, two = {"t": (0, 1)}.get(call.name, (call.get("dim0", -2), call.get("dim1", -1)))
+    one, two = x.dim(one), x.dim(two)
     if len(order) > 1:
         order[one], order[two] = order[two], order[one]
     return _ordered(walk, call, x, order)
@@ -295,6 +296,34 @@ def _filled(walk: Walk, call: Call, part: Fixed, batch: Batch, rank: int) -> Liv
     return walk.live(name, part.shape, batch, part.tensor.dtype)
 
 
+def _copy(walk: Walk, call: Call) -> Live:
+    """What is written over a tensor, as large as that was."""
+    source = call["src"]
+    if not isinstance(source, Live):
+        return Fixed(source.tensor.expand(call.shape))  # type: ignore[return-value]
+    return expanded(walk, call, source, call.shape)
+
+
+def _slice_scatter(walk: Walk, call: Call) -> Live:
+    """A tensor with one part of it written anew."""
+    whole, part = call["self"], call["src"]
+    dim = call["dim"] % len(call.shape)
+    places = range(*slice(call["start"], call["end"], call["step"]).indices(call.shape[dim]))
+    if places.step != 1:
+        raise Refused("places apart are written to")
+    parts = [_between(walk, call, whole, dim, range(places.start)), part]
+    parts.append(_between(walk, call, whole, dim, range(places.stop, call.shape[dim])))
+    return _together(walk, call, [each for each in parts if each is not None], dim)
+
+
+def _between(walk: Walk, call: Call, whole: Live | Fixed, dim: int, places: range) -> Live | Fixed | None:
+    if not places:
+        return None
+    if isinstance(whole, Live):
+        return sliced(walk, call, whole, dim, places)
+    return Fixed(whole.tensor.narrow(dim, places.start, len(places)))
+
+
 def _like(_: Walk, call: Call) -> Fixed:
     """zeros_like and the like: of an operand they take the shape."""
     fill = 1.0 if "ones" in call.name else call.get("fill_value", 0.0) if "full" in call.name else 0.0
@@ -315,7 +344,7 @@ RULES: dict[str, Rule] = {
     **under(_reshape, "view", "reshape", "flatten", "unflatten", "_unsafe_view", "ravel", "view_as", "reshape_as"),
     **under(_reshape, "_reshape_copy", "squeeze", "unsqueeze"),
     **under(_permute, "permute"),
-    **under(_transpose, "transpose", "t", "swapaxes", "swapdims"),
+    **under(_transpose, "transpose", "t", "swapaxes", "swapdims", "mT", "mH", "adjoint"),
     **under(_expand, "expand", "expand_as", "broadcast_to"),
     **under(_repeat, "repeat", "tile"),
     **under(_repeat_interleave, "repeat_interleave"),
@@ -329,6 +358,8 @@ RULES: dict[str, Rule] = {
     **under(_roll, "roll"),
     **under(_cat, "cat", "concat", "concatenate"),
     **under(_stack, "stack"),
+    **under(_copy, "copy"),
+    **under(_slice_scatter, "slice_scatter"),
     **under(_like, "zeros_like", "ones_like", "full_like", "empty_like"),
     **under(_like, "new_zeros", "new_ones", "new_full", "new_empty"),
 }

@@ -48,8 +48,6 @@ def contracted(walk: Walk, call: Call, x: Live, dim: int, matrix: Array) -> Live
 def _matmul(walk: Walk, call: Call) -> Live:
     """Matrices in the last two axes; a vector is a matrix of one row or column."""
     one, two = call["self"], call.get("other", call.get("mat2", call.get("vec")))
-    if isinstance(one, Live) and isinstance(two, Fixed) and two.tensor.ndim == 2:
-        return linear(walk, call, one, (two.array().T, two.name), None)
     if len(one.shape) == 1:
         one = _laid(walk, call, one, [1, *one.shape])
     if len(two.shape) == 1:
@@ -63,6 +61,13 @@ def _laid(walk: Walk, call: Call, x: Live | Fixed, shape: list[int]) -> Live | F
 
 
 def _product(walk: Walk, call: Call, one: Any, two: Any) -> Live:
+    if isinstance(two, Fixed) and not any(size > 1 for size in two.shape[:-2]):
+        # Rows are multiplied one by one, whatever they count.
+        weight = (two.array().reshape(two.shape[-2:]).T, two.name)
+        y = linear(walk, call, one, weight, None)
+        return walk.reshaped(call, y, [*[1] * (len(two.shape) - len(y.shape)), *y.shape])
+    if isinstance(one, Fixed) and two.place()[0] == 1 and not any(size > 1 for size in one.shape[:-2]):
+        return _columns(walk, call, one, two)
     lives = [walk.floats(call, each) for each in (one, two) if isinstance(each, Live)]
     if len({each.place() for each in lives}) > 1 or any(each.place()[0] <= 2 for each in lives):
         raise Refused("it mixes samples of a batch")
@@ -75,6 +80,18 @@ def _product(walk: Walk, call: Call, one: Any, two: Any) -> Live:
     other = one if swapped else two
     constant = (other.sampled(batch, len(shape)), other.name)
     return walk.live(walk.emit(call, "matmul", lives, {"swapped": swapped}, {"other": constant}), shape, batch)
+
+
+def _columns(walk: Walk, call: Call, one: Fixed, two: Live) -> Live:
+    """Multiply a matrix with columns that count samples: each is multiplied by itself."""
+    two = walk.floats(call, two)
+    weight = (one.array().reshape(one.shape[-2:]), one.name)
+    if two.batch.merged > 1:
+        name = walk.emit(call, "matmul", [two], {"swapped": True}, {"other": weight})
+    else:
+        name = walk.emit(call, "linear", [two], with_activation(), {"weight": weight})
+    y = walk.live(name, [*two.shape[:-2], one.shape[-2], two.shape[-1]], two.batch)
+    return walk.reshaped(call, y, [*[1] * (len(one.shape) - len(y.shape)), *y.shape])
 
 
 def _addmm(walk: Walk, call: Call) -> Live:
