@@ -23,7 +23,8 @@ from secateur.engine.plan import Plan, from_json, gathered, structured, to_json
 from secateur.engine.profile import Profile, Row
 from secateur.engine.tuning import tune
 from secateur.native import load as kernels
-from secateur.pack.arrays import load_arrays, write_arrays
+from secateur.pack.arrays import load_kept, write_arrays
+from secateur.pack.kept import count_kept
 from secateur.vocabulary import CorruptFileError, SecateurError
 
 if TYPE_CHECKING:
@@ -211,11 +212,11 @@ class Engine:
             OSError: the file cannot be written; what was at ``path`` is still there.
         """
         notes = {"plan": to_json(self.plan)} | ({"tuning": json.dumps(self._tuning)} if self._tuning else {})
-        write_arrays(path, dict(self.plan.constants), notes=notes)
+        write_arrays(path, {name: np.asarray(each) for name, each in self.plan.constants.items()}, notes=notes)
 
     def __repr__(self) -> str:
         weights = sum(array.size for array in self.plan.constants.values())
-        kept = sum(int(np.count_nonzero(array)) for array in self.plan.constants.values())
+        kept = sum(map(count_kept, self.plan.constants.values()))
         return f"Engine({len(self.plan.ops)} operators, {kept:,} of {weights:,} numbers, {self.instructions})"
 
     def _array(self, name: str, given: Any) -> Array:
@@ -305,7 +306,7 @@ def load(path: str | Path, *, threads: int = 1, instructions: str = "", max_byte
         FileNotFoundError: there is no such file.
     """
     kernels()
-    arrays, notes = load_arrays(path, max_bytes=max_bytes)
+    arrays, notes = load_kept(path, max_bytes=max_bytes)
     if "plan" not in notes:
         raise CorruptFileError(f"{os.fspath(path)} holds no engine, only tensors: see secateur.unpack")
     try:

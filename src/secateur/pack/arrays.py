@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.pack.container import MANIFEST, Packed, read_header, read_index
-from secateur.pack.reading import read_all
+from secateur.pack.kept import Kept
+from secateur.pack.reading import read_all, read_all_kept
 from secateur.pack.values import Bits, bits_of
 from secateur.pack.writing import Writer
 from secateur.vocabulary import BadTargetError
 
-__all__ = ["NUMPY_DTYPES", "load_arrays", "write_arrays"]
+__all__ = ["NUMPY_DTYPES", "load_arrays", "load_kept", "write_arrays"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -114,14 +115,44 @@ def load_arrays(path: str | Path, *, max_bytes: int | None = None) -> tuple[dict
     """
     path = Path(path)
     with path.open("rb") as file:
-        contents = read_header(file, path)
-        for name, record in contents.records.items():
-            if record.dtype not in NUMPY_DTYPES:
-                raise BadTargetError(
-                    f"{path}: {name!r} is of type {record.dtype}, which NumPy does not have; pack it as float32, or "
-                    "read it where there is torch, by secateur.unpack"
-                )
+        contents = _known(read_header(file, path))
         return read_all(file, contents, _array, max_bytes), dict(contents.notes)
+
+
+def load_kept(path: str | Path, *, max_bytes: int | None = None) -> tuple[dict[str, Array | Kept], dict[str, str]]:
+    """Read the same, but arrays that are stored without their zeros as they are stored: no zero takes memory.
+
+    Args:
+        path: as of :func:`load_arrays`.
+        max_bytes: as of :func:`load_arrays`.
+
+    Raises:
+        CorruptFileError: as :func:`load_arrays`.
+        BadTargetError: as :func:`load_arrays`.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_arrays(folder + "/x.sct", {"w": np.eye(3, dtype=np.float32)})
+        ...     load_kept(folder + "/x.sct")[0]["w"].places
+        array([0, 4, 8])
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        contents = _known(read_header(file, path))
+        return read_all_kept(file, contents, _array, max_bytes), dict(contents.notes)
+
+
+def _known(contents: Packed) -> Packed:
+    """Return the same, if NumPy has the types of all that is in it."""
+    for name, record in contents.records.items():
+        if record.dtype not in NUMPY_DTYPES:
+            raise BadTargetError(
+                f"{contents.path}: {name!r} is of type {record.dtype}, which NumPy does not have; pack it as float32, "
+                "or read it where there is torch, by secateur.unpack"
+            )
+    return contents
 
 
 def _array(bits: Bits, dtype: str) -> Array:

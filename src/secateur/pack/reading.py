@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, TypeAlias, TypeVar
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 
 from secateur.pack import positions
 from secateur.pack.container import Packed, tensor_checksum
+from secateur.pack.kept import Kept
 from secateur.pack.records import CHECKSUM, Record
 from secateur.pack.streams import Reader
 from secateur.pack.values import Bits, Values, bits_of
 from secateur.vocabulary import CorruptFileError
 
-__all__ = ["allowed_bytes", "read_all", "read_arrays"]
+__all__ = ["allowed_bytes", "read_all", "read_all_kept", "read_arrays", "read_kept"]
 
 NamedBits: TypeAlias = tuple[str, Bits]
+Parts: TypeAlias = "Iterator[tuple[Any, Bits]]"
 Made = TypeVar("Made")
 
 # Who does not say how much may be unpacked gets what a network can be packed to, and not what a bomb makes of it.
@@ -57,7 +59,30 @@ def read_all(
         CorruptFileError: a tensor is damaged, or all together would take more memory than is allowed.
     """
     allowed_bytes(contents, max_bytes)
-    made = {name: make(bits, contents.records[name].dtype) for name, bits in read_arrays(file, contents)}
+    return _tied(contents, {n: make(bits, contents.records[n].dtype) for n, bits in read_arrays(file, contents)})
+
+
+def read_all_kept(
+    file: BinaryIO, contents: Packed, make: Callable[[Bits, str], Made], max_bytes: int | None = None
+) -> dict[str, Made | Kept]:
+    """Read all tensors as :func:`read_kept` does, with the arguments of :func:`read_all`.
+
+    Raises:
+        CorruptFileError: as :func:`read_all`.
+    """
+    allowed_bytes(contents, max_bytes)
+    made: dict[str, Made | Kept] = {}
+    for name, read in read_kept(file, contents):
+        dtype = contents.records[name].dtype
+        if isinstance(read, Kept):
+            values: Any = make(read.values, dtype)
+            made[name] = Kept(read.shape, read.places, values)
+        else:
+            made[name] = make(read, dtype)
+    return _tied(contents, made)
+
+
+def _tied(contents: Packed, made: dict[str, Made]) -> dict[str, Made]:
     return made | {name: made[other] for name, other in contents.ties.items()}
 
 
@@ -73,34 +98,75 @@ def read_arrays(file: BinaryIO, contents: Packed) -> Iterator[NamedBits]:
     Raises:
         CorruptFileError: a tensor is damaged; the text names it.
     """
+    yield from _each(file, contents, _dense)
+
+
+def read_kept(file: BinaryIO, contents: Packed) -> Iterator[tuple[str, Bits | Kept]]:
+    """Yield the same, but tensors that are stored without their zeros as they are stored: no zero takes memory.
+
+    Args:
+        file: as of :func:`read_arrays`.
+        contents: of that file.
+
+    Raises:
+        CorruptFileError: a tensor is damaged; the text names it.
+    """
+    yield from _each(file, contents, _sparse)
+
+
+def _each(file: BinaryIO, contents: Packed, decoded: Callable[[Record, Parts], Made]) -> Iterator[tuple[str, Made]]:
     for name, record in contents.records.items():
         file.seek(contents.start + record.offset)
         stored = memoryview(file.read(record.packed))
         try:
             if tensor_checksum(name, str(record), stored[:-CHECKSUM]) != bytes(stored[-CHECKSUM:]):
                 raise ValueError("its checksum differs")
-            yield name, _decoded(record, stored)
+            yield name, decoded(record, _parts(record, stored))
         except (ValueError, IndexError) as error:
             raise CorruptFileError(f"{contents.path} is damaged: of the tensor {name!r}, {error}") from error
 
 
-def _decoded(record: Record, stored: memoryview) -> Bits:
+def _parts(record: Record, stored: memoryview) -> Parts:
+    """Yield places in the flat tensor and the bits that are there, part by part."""
     readers, place = [], 0
     for stream in record.streams:
         readers.append(Reader(stream.method, stored[place : place + stream.length]))
         place += stream.length
     before = len(readers) - len(record.values)
+    if not record.kept:
+        return
+    values = Values(record, readers[before:])
+    if record.order == "all":
+        for start in range(0, record.elements, positions.CHUNK):
+            end = min(record.elements, start + positions.CHUNK)
+            yield slice(start, end), _true(record, values.take(end - start))
+    else:
+        for places in positions.decode(record, readers[:before]):
+            yield places, _true(record, values.take(len(places)))
+    values.finish()
+
+
+def _true(record: Record, bits: Bits) -> Bits:
+    # What is neither 0 nor 1 would be no bool to anyone.
+    return np.minimum(bits, 1) if record.dtype == "BOOL" else bits
+
+
+def _dense(record: Record, parts: Parts) -> Bits:
     flat_N = np.zeros(record.elements, bits_of(record.dtype))
-    if record.kept:
-        values = Values(record, readers[before:])
-        if record.order == "all":
-            for start in range(0, record.elements, positions.CHUNK):
-                part = flat_N[start : start + positions.CHUNK]
-                part[:] = values.take(len(part))
-        else:
-            for places in positions.decode(record, readers[:before]):
-                flat_N[places] = values.take(len(places))
-        values.finish()
-    if record.dtype == "BOOL":
-        np.minimum(flat_N, 1, out=flat_N)  # what is neither 0 nor 1 would be no bool to anyone
+    for places, bits in parts:
+        flat_N[places] = bits
     return flat_N.reshape(record.shape)
+
+
+def _sparse(record: Record, parts: Parts) -> Bits | Kept:
+    if not record.kept or record.order == "all":
+        return _dense(record, parts)
+    found = list(parts)
+    places = np.concatenate([places for places, _ in found])
+    values = np.concatenate([bits for _, bits in found])
+    if record.order == "columns":
+        # Column after column they are in order within each row.
+        rows = places // record.matrix[1]
+        order = np.argsort(rows.astype(np.uint16) if record.matrix[0] <= 1 << 16 else rows, kind="stable")
+        places, values = places[order], values[order]
+    return Kept(record.shape, places, values)

@@ -25,7 +25,7 @@ def first_difference(one: Plan, two: Plan) -> str:
 
 
 def _equal(one: Plan, two: Plan, left: tuple[str, str], right: tuple[str, str]) -> bool:
-    first, second = one.constants[left[1]], two.constants[right[1]]
+    first, second = np.asarray(one.constants[left[1]]), np.asarray(two.constants[right[1]])
     address = "__array_interface__"
     same = getattr(first, address)["data"] == getattr(second, address)["data"] and first.strides == second.strides
     return same or np.array_equal(first, second, equal_nan=True)

@@ -94,8 +94,7 @@ def emit_norm(builder: Builder, op: Op, decision: Decision) -> None:
 
 
 def _flat(builder: Builder, op: Op, role: str) -> Floats:
-    name = op.constants.get(role)
-    return _NONE if name is None else np.ascontiguousarray(builder.plan.constants[name], np.float32).reshape(-1)
+    return builder.numbers(op, role).reshape(-1) if role in op.constants else _NONE
 
 
 def emit_group_norm(builder: Builder, op: Op, decision: Decision) -> None:

@@ -14,6 +14,7 @@ from secateur.engine.placing.convolving import Buffers, Convolution, Tiling, usu
 from secateur.engine.placing.decisions import Decision, Layouts
 from secateur.engine.placing.maps import Buffer, Floats, Kernels, Maps
 from secateur.engine.plan.values import Op, Plan
+from secateur.pack.kept import Kept, kept
 
 __all__ = ["Buffer", "Builder", "Placed", "Step"]
 
@@ -81,7 +82,7 @@ class Builder:
     versions: dict[str, list[tuple[Layout, Buffer]]] = field(default_factory=dict)
     convolutions: list[Convolution] = field(default_factory=list)
 
-    dense_above: float = 0.4  # density from which zeros are multiplied too, where vectors go along rows
+    dense_above: float = 0.6  # density from which zeros are multiplied too, where vectors go along rows
 
     @property
     def plan(self) -> Plan:
@@ -146,8 +147,16 @@ class Builder:
 
     def bias(self, op: Op, count: int) -> Floats:
         """Return the bias of an operator, zeros if it has none."""
-        name = op.constants.get("bias")
-        return np.zeros(count, np.float32) if name is None else np.ascontiguousarray(self.plan.constants[name])
+        return self.numbers(op, "bias") if "bias" in op.constants else np.zeros(count, np.float32)
+
+    def numbers(self, op: Op, role: str) -> Floats:
+        """Return a constant of an operator, zeros and all."""
+        return np.ascontiguousarray(self.plan.constants[op.constants[role]], np.float32)
+
+    def matrix(self, op: Op) -> Kept:
+        """Return the weight of an operator without its zeros, a row for each output."""
+        weight = kept(self.plan.constants[op.constants["weight"]])
+        return Kept((weight.shape[0], weight.size // weight.shape[0]), weight.places, weight.values)
 
     def convolution(self, op: Op, made: Convolution, buffers: Buffers, pixels: int) -> None:
         """Add a convolution, or what is like one.
@@ -164,7 +173,7 @@ class Builder:
             made.add(to, self.maps, buffers, self.tilings.get(made.number) or usual_tiling(made, self.target))
 
         self.convolutions.append(made)
-        operations, dense = pixels * int(np.count_nonzero(made.weights)), pixels * made.weights.size
+        operations, dense = pixels * made.count, pixels * made.weights.size
         read = [buffer for buffer in (source, residual) if buffer is not None]
         self.step(Step(op.kind, op.where, add, operations, dense), read)
 

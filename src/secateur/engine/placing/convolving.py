@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from secateur.engine.layouts import Layout, Mapped, Target
 from secateur.engine.placing.maps import Buffer, Maps
+from secateur.pack.kept import Kept
 
 __all__ = ["Buffers", "Convolution", "Tiling", "candidates", "usual_tiling"]
 
@@ -49,7 +51,7 @@ class Convolution:
         residual: layout of what is added, if anything is.
         window: corner, stride, size and dilation, rows and columns of each.
         groups: of channels.
-        weights: shape [outputs, inputs of a group x kernel height x kernel width].
+        weights: shape [outputs, inputs of a group x kernel height x kernel width], without zeros.
         bias: shape [outputs].
         activation: for the kernels.
     """
@@ -60,14 +62,19 @@ class Convolution:
     residual: Layout | None
     window: tuple[Any, Any, Any, Any]
     groups: int
-    weights: Array
+    weights: Kept
     bias: Array
     activation: Any
 
     @property
+    def count(self) -> int:
+        """Number of weights that are not zero."""
+        return len(self.weights.values)
+
+    @property
     def density(self) -> float:
         """Share of the weights that are not zero."""
-        return float(np.count_nonzero(self.weights)) / self.weights.size
+        return self.count / self.weights.size
 
     @property
     def inputs(self) -> int:
@@ -109,15 +116,21 @@ class Convolution:
 
     def sparse(self, kernels: Any) -> Any:
         """Return the weights that are not zero."""
-        rows, columns = np.nonzero(self.weights)
-        starts = np.searchsorted(rows, np.arange(len(self.weights) + 1)).astype(np.uint32)
-        return kernels.Sparse(starts, columns.astype(np.uint32), np.ascontiguousarray(self.weights[rows, columns]))
+        return kernels.Sparse(*self._rows)
+
+    @cached_property
+    def _rows(self) -> tuple[Any, Any, Any]:
+        """Return where each row starts, and the column of each weight."""
+        (rows, length), places = self.weights.shape, self.weights.places
+        starts = np.searchsorted(places, np.arange(rows + 1) * length)
+        columns = places - np.repeat(np.arange(rows) * length, np.diff(starts))
+        return starts.astype(np.uint32), columns.astype(np.uint32), np.ascontiguousarray(self.weights.values)
 
 
 def _tile(convolution: Convolution, target: Target) -> tuple[int, int]:
     """Return rows and columns of what is written, in vectors."""
     if convolution.flat(target):
-        return 1, convolution.target.floats(target) // target.lanes // len(convolution.weights)
+        return 1, convolution.target.floats(target) // target.lanes // convolution.weights.shape[0]
     return convolution.target.grid.pitch if isinstance(convolution.target, Mapped) else (1, 1)
 
 

@@ -128,7 +128,7 @@ def expanded(
 
 def emit_constant(builder: Builder, op: Op, decision: Decision) -> None:
     """Name numbers that are there from the beginning."""
-    builder.versions[op.output] = [(decision.writes, builder.constant(builder.plan.constants[op.constants["value"]]))]
+    builder.versions[op.output] = [(decision.writes, builder.constant(builder.numbers(op, "value")))]
 
 
 def decide_upsample(layouts: Layouts, op: Op) -> Decision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def emit_linear(builder: Builder, op: Op, decision: Decision) -> None:
     layout, source = builder.read(op.inputs[0], decision.reads[0])
     residual = builder.read(op.inputs[1], decision.reads[1]) if len(op.inputs) > 1 else None
     target = builder.write(op, decision)
-    weights = builder.plan.constants[op.constants["weight"]]
+    weights = builder.matrix(op)
     made = Convolution(
         number=builder.plan.ops.index(op),
         source=layout,
@@ -92,14 +93,14 @@ def emit_linear(builder: Builder, op: Op, decision: Decision) -> None:
         window=((0, 0), (1, 1), (1, 1), (1, 1)),
         groups=1,
         weights=weights,
-        bias=builder.bias(op, len(weights)),
+        bias=builder.bias(op, weights.shape[0]),
         activation=applied(builder.kernels, op),
     )
     if isinstance(layout, Mapped) or builder.target.batched:
         pixels = math.prod(builder.plan.values[op.inputs[0]].shape[:-1])
         if isinstance(layout, Mapped):
             corner = (layout.grid.edges.top, layout.grid.edges.left)
-            made = Convolution(**{**vars(made), "window": (corner, *made.window[1:])})
+            made = replace(made, window=(corner, *made.window[1:]))
         builder.convolution(op, made, (source, target, residual[1] if residual else None), pixels)
         return
     kernels, rows, columns = builder.kernels, *weights.shape
@@ -117,7 +118,7 @@ def emit_linear(builder: Builder, op: Op, decision: Decision) -> None:
                 made.activation,
                 dense,
             ),
-            int(np.count_nonzero(weights)),
+            made.count,
             weights.size,
         ),
         [source, *([residual[1]] if residual else [])],
@@ -174,7 +175,7 @@ def emit_binary(builder: Builder, op: Op, decision: Decision) -> None:
     """Add an operation of two values, or of one and a constant."""
     shape = builder.plan.values[op.output].shape
     if "other" in op.constants:
-        other = builder.plan.constants[op.constants["other"]]
+        other = builder.numbers(op, "other")
         if _emit_affine(builder, op, decision, other):
             return
     reads = [builder.read(name, layout) for name, layout in zip(op.inputs, decision.reads, strict=True)]

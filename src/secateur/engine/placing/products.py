@@ -26,7 +26,7 @@ def emit_matmul(builder: Builder, op: Op, decision: Decision) -> None:
     for name, layout in zip(op.inputs, decision.reads, strict=True):
         operands.append((builder.read(name, layout)[1], builder.plan.values[name].shape))
     if "other" in op.constants:
-        other = builder.plan.constants[op.constants["other"]]
+        other = builder.numbers(op, "other")
         operands.append((builder.constant(other), other.shape))
     if op.attributes["swapped"]:
         operands.reverse()
@@ -110,7 +110,7 @@ def _fixed_mask(builder: Builder, op: Op, shape: tuple[int, ...]) -> Floats:
         return _NONE
     mask: Floats = np.zeros(shape, np.float32)
     if "mask" in op.constants:
-        mask = mask + builder.plan.constants[op.constants["mask"]]
+        mask = mask + builder.numbers(op, "mask")
     if op.attributes["causal"]:
         mask = np.where(np.tril(np.ones(shape[-2:], bool)), mask, np.float32(-np.inf))
     return mask
@@ -164,7 +164,7 @@ def emit_embedding(builder: Builder, op: Op, decision: Decision) -> None:
     """Add the rows of a table that indices name."""
     _, source = builder.read(op.inputs[0], decision.reads[0])
     target, kernels = builder.write(op, decision), builder.kernels
-    weights = np.ascontiguousarray(builder.plan.constants[op.constants["weight"]], np.float32)
+    weights = builder.numbers(op, "weight")
     width = builder.target.lanes if builder.target.batched else 1
     count = math.prod(builder.plan.values[op.inputs[0]].shape) * width
     builder.step(

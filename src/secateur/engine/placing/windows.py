@@ -92,8 +92,8 @@ def emit_conv(builder: Builder, op: Op, decision: Decision) -> None:
         residual = builder.read(op.inputs[1], decision.reads[1])
     target = builder.write(op, decision)
     assert isinstance(source_layout, Mapped)
-    weights = builder.plan.constants[op.constants["weight"]]
-    slides = sliding(builder.layouts, op, (weights.shape[2], weights.shape[3]))
+    weights = builder.matrix(op)
+    slides = sliding(builder.layouts, op, _kernel(builder.layouts, op))
     groups: Any = op.attributes["groups"]
     convolution = Convolution(
         number=builder.plan.ops.index(op),
@@ -102,7 +102,7 @@ def emit_conv(builder: Builder, op: Op, decision: Decision) -> None:
         residual=residual[0] if residual else None,
         window=(slides.corner(source_layout.grid), slides.stride, slides.kernel, slides.dilation),
         groups=groups,
-        weights=weights.reshape(weights.shape[0], -1),
+        weights=weights,
         bias=builder.bias(op, weights.shape[0]),
         activation=applied(builder.kernels, op),
     )

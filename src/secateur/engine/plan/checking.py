@@ -12,6 +12,7 @@ from secateur.engine.plan.calling import check_tree, leaves
 from secateur.engine.plan.kinds import KINDS
 from secateur.engine.plan.shapes import MAX_RANK
 from secateur.engine.plan.values import Op, Plan, Shape, Value
+from secateur.pack.kept import Kept
 from secateur.vocabulary import CorruptFileError, near_matches
 
 __all__ = ["check", "infer"]
@@ -189,9 +190,10 @@ def _check_value(value: Any, what: str) -> None:
 
 
 def _check_constant(name: str, array: Any) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not array.flags.c_contiguous:
+    whole = isinstance(array, np.ndarray) and array.flags.c_contiguous
+    if not (whole or isinstance(array, Kept)) or array.dtype != np.float32:
         raise ValueError(f"the constant {_short(name)!r} is no float32 array in C order")
-    if array.ndim > MAX_RANK or not array.dtype.isnative or array.size == 0:
+    if len(array.shape) > MAX_RANK or not array.dtype.isnative or array.size == 0:
         raise ValueError(f"the constant {_short(name)!r} has the shape {array.shape}; 8 axes are allowed, none empty")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from secateur.engine.plan.checking import check
-from secateur.engine.plan.values import Array, Op, Plan, Value
+from secateur.engine.plan.values import Constant, Op, Plan, Value
 from secateur.vocabulary import CorruptFileError
 
 __all__ = ["from_json", "to_json"]
@@ -61,12 +61,12 @@ def _line(thing: Any) -> str:
     return json.dumps(thing, allow_nan=False)
 
 
-def from_json(text: str, constants: Mapping[str, Array]) -> Plan:
+def from_json(text: str, constants: Mapping[str, Constant]) -> Plan:
     """Read a plan that :func:`to_json` wrote, and check it.
 
     Args:
         text: the JSON.
-        constants: every array that the plan names, and no other; float32, C order.
+        constants: every array that the plan names, and no other; float32, C order, or without their zeros.
 
     Raises:
         CorruptFileError: the text is not such JSON, or the plan does not pass :func:`~secateur.engine.plan.check`.
@@ -81,7 +81,7 @@ def from_json(text: str, constants: Mapping[str, Array]) -> Plan:
     return plan
 
 
-def _plan(thing: Any, constants: Mapping[str, Array]) -> Plan:
+def _plan(thing: Any, constants: Mapping[str, Constant]) -> Plan:
     whole = _dict(thing, "the plan")
     if type(whole.get("plan")) is not int or whole["plan"] != VERSION:
         raise ValueError(f"its version is {str(whole.get('plan'))[:20]}, known here is {VERSION}; update secateur")

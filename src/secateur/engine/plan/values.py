@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Attribute", "Op", "Plan", "Shape", "Value"]
+from secateur.pack.kept import Kept, count_kept
+
+__all__ = ["Array", "Attribute", "Constant", "Op", "Plan", "Shape", "Value"]
 
 Shape: TypeAlias = "tuple[int, ...]"
 Attribute: TypeAlias = "int | float | bool | str | tuple[int, ...]"
 Array: TypeAlias = NDArray[Any]
+Constant: TypeAlias = "Array | Kept"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Plan:
         outputs: names of the values that a call returns; one may be named twice, or be an input.
         values: of every name, its shape and type.
         ops: the operators.
-        constants: the arrays that operators name: float32, C order.
+        constants: the arrays that operators name: float32, C order; or without their zeros.
         arguments: how the arguments of a call hold the inputs, see :func:`~secateur.engine.plan.gathered`.
         structure: how the result of a call holds the outputs, see :func:`~secateur.engine.plan.structured`.
 
@@ -88,7 +90,7 @@ class Plan:
     outputs: tuple[str, ...]
     values: Mapping[str, Value]
     ops: tuple[Op, ...]
-    constants: Mapping[str, Array]
+    constants: Mapping[str, Constant]
     arguments: Mapping[str, Any] = field(default_factory=lambda: {"args": [], "kwargs": {}})
     structure: Mapping[str, Any] = field(default_factory=lambda: {"tuple": []})
 
@@ -112,11 +114,11 @@ class Plan:
         return [str(number), op.kind, op.where, reads, op.output, value, shape, _settings(op, self.constants)]
 
 
-def _density(array: Array) -> float:
-    return float(np.count_nonzero(array)) / max(1, array.size)
+def _density(array: Constant) -> float:
+    return count_kept(array) / max(1, array.size)
 
 
-def _settings(op: Op, constants: Mapping[str, Array]) -> str:
+def _settings(op: Op, constants: Mapping[str, Constant]) -> str:
     """Return what is particular about an operator."""
     words = [str(op.attributes[name]) for name in ("how", "activation") if op.attributes.get(name, "none") != "none"]
     usual = {

@@ -33,7 +33,7 @@ class Draft:
         self._readers: dict[str, list[int]] = {}
         self._uses: Counter[str] = Counter()
         self.values: dict[str, Value] = dict(plan.values)
-        self.constants: dict[str, Array] = dict(plan.constants)
+        self.constants: dict[str, Array] = {name: np.asarray(each) for name, each in plan.constants.items()}
         for op in plan.ops:
             self._ops += [None] * (_ROOM + 1)
             self.put(len(self._ops) - 1, op)
