@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from secateur.masks import Masks, apply
     from secateur.measure import Report, Sensitivity, Timing, latencies, measure, sensitivity
     from secateur.measure.budget import prune_units
+    from secateur.measure.speeds import LayerTimes, layer_times
     from secateur.pack.container import Packed, read_index
     from secateur.pack.csr import to_csr
     from secateur.pack.packing import pack
@@ -72,6 +73,7 @@ __all__ = [
     "Freeze",
     "Global",
     "Hold",
+    "LayerTimes",
     "LinearSchedule",
     "Masks",
     "OneShotSchedule",
@@ -107,6 +109,7 @@ __all__ = [
     "hold",
     "lamp",
     "latencies",
+    "layer_times",
     "manifest",
     "measure",
     "pack",
@@ -148,6 +151,7 @@ _NAMES_OF_MODULES = {
     "masks": "Masks apply",
     "measure": "Report Sensitivity Timing latencies measure sensitivity",
     "measure.budget": "prune_units",
+    "measure.speeds": "LayerTimes layer_times",
     "pack.container": "Packed read_index",
     "pack.csr": "to_csr",
     "pack.packing": "pack",
