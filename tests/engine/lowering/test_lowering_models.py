@@ -80,7 +80,7 @@ def test_resnet_18_is_its_layers_and_a_pool() -> None:
 @pytest.mark.parametrize("name", ["lenet-5", "resnet-20", "mobilenet-v1"])
 def test_zeros_stay_zero(name: str) -> None:
     model, example = build(name)
-    sc.prune(model, sparsity=0.9, scope=sc.PerTensor())
+    sc.prune(model, 0.9, sc.Choice(scope=sc.PerTensor()))
     plan = lowered(model, example)
     weights = [plan.constants[op.constants["weight"]] for op in plan.ops if "weight" in op.constants]
     wanted = sum(int(tensor.count_nonzero()) for tensor in sc.prunable(model).values())
