@@ -56,7 +56,11 @@ def build(name: str) -> tuple[nn.Module, Any]:
     return moved(models.build(name, shape, 10)), torch.randn(2, *shape)
 
 
-@pytest.mark.parametrize("name", [*models.TABLE, "mlp:30-20"])
+LONG = ("resnet-32", "resnet-34")  # of the kinds of resnet-18 and resnet-20
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in [*models.TABLE, "mlp:30-20"]]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_models_of_the_lab(name: str) -> None:
     plan = lowered(*build(name))
     # All norms, activations and sums went into layers.
@@ -76,7 +80,7 @@ def test_resnet_18_is_its_layers_and_a_pool() -> None:
 @pytest.mark.parametrize("name", ["lenet-5", "resnet-20", "mobilenet-v1"])
 def test_zeros_stay_zero(name: str) -> None:
     model, example = build(name)
-    sc.prune(model, sparsity=0.9)
+    sc.prune(model, 0.9, sc.Choice(scope=sc.PerTensor()))
     plan = lowered(model, example)
     weights = [plan.constants[op.constants["weight"]] for op in plan.ops if "weight" in op.constants]
     wanted = sum(int(tensor.count_nonzero()) for tensor in sc.prunable(model).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -41,12 +42,12 @@ def lower(model: nn.Module, example: Any) -> Plan:
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
         >>> print(lower(net, torch.zeros(1, 3, 8, 8)))
-        #  kind     where  reads  writes  value          weights            with
-        -  -------  -----  -----  ------  -------------  -----------------  -----------
+        #  kind     where  reads  writes  value         weights          with
+        -  -------  -----  -----  ------  ------------  ---------------  ------------
            input                  input   F32[3, 8, 8]
-        0  conv     0      input  v0      F32[8, 6, 6]   8x3x3x3, 1 kept    relu
-        1  reshape  3      v0     v1      F32[288]                          shape=(288)
-        2  linear   4      v1     v2      F32[10]        10x288, 1 kept
+        0  conv     0      input  v0      F32[8, 6, 6]  8x3x3x3, 1 kept  relu
+        1  reshape  3      v0     v1      F32[288]                       shape=(288,)
+        2  linear   4      v1     v2      F32[10]       10x288, 1 kept
         3 operators, 4 constants of 3,114 numbers; the outputs are v2
     """
     model = unwrap(model)
@@ -71,7 +72,8 @@ def _lowered(model: nn.Module, example: Any, leaves: list[tracing.Leaf], samples
     inputs = _bind(walk, program, leaves, samples[0])
     for node in program.graph.nodes:
         if node.op == "get_attr":
-            walk.known[node] = Fixed(getattr(program.graph_module, node.target).cpu())
+            known = attrgetter(node.target)(program.graph_module)
+            walk.known[node] = Fixed(known.cpu()) if isinstance(known, Tensor) else known
         elif node.op == "call_function":
             walk.call(node)
     outputs: list[str] = []

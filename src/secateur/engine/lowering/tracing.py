@@ -133,12 +133,17 @@ def program(model: nn.Module, args: Any, kwargs: Any, known: Callable[[str], boo
     for _ in range(ROUNDS):
         missing = {node.target for node in _live(found) if not known(operation(node))}
         # Where torch knows no other way, the operation is left, and named when it is lowered.
-        every = torch.export.default_decompositions() if missing else {}
+        every = _decompositions() if missing else {}
         table = {op: every[op] for op in missing if op in every}
         if not table and not _needs_functions(found):
             break
         found = found.run_decompositions(table)
     return found
+
+
+def _decompositions() -> Any:
+    newer = getattr(torch.export, "default_decompositions", None)
+    return newer() if newer is not None else torch._decomp.core_aten_decompositions()
 
 
 def _live(found: Any) -> list[fx.Node]:

@@ -176,10 +176,6 @@ class Walk:
             raise Refused(f"one sample is {value.shape}, not {batch.sample(shape)}")
         return Live(name, tuple(shape), batch, dtype, value)
 
-    def alike(self, call: Call, like: Live, name: str) -> Live:
-        """Return a result that has its samples where ``like`` has them."""
-        return self.live(name, call.shape, like.batch, call.dtype)
-
     def reshaped(self, call: Call, x: Live, shape: Sequence[int]) -> Live:
         """Lay out a tensor in another shape; its numbers stay in order.
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 
 from secateur.engine.lowering.batch import Live, Refused
-from secateur.engine.lowering.rules.moving import gathered, sliced
+from secateur.engine.lowering.rules.moving import source
+from secateur.engine.lowering.rules.parts import gathered, sliced
 from secateur.engine.lowering.walk import Call, Rule, Walk, under
 
 __all__ = ["RULES"]
 
 
 def _pad(walk: Walk, call: Call) -> Live:
-    x = call["self"]
-    if not isinstance(x, Live):
-        raise Refused("an operand that depends on the input in an unusual place")
+    x = source(call)
     mode = call.get("mode", "constant")
     for word in ("reflect", "replicat", "circular"):
         mode = word if word in call.name else mode
@@ -24,15 +23,15 @@ def _pad(walk: Walk, call: Call) -> Live:
         return _constant(walk, call, x, sides)
     for dim, before, after in sides:
         size = x.shape[dim]
-        x = gathered(walk, call, x, dim, [_source(place, size, mode) for place in range(-before, size + after)])
+        x = gathered(walk, call, x, dim, [_shown(place, size, mode) for place in range(-before, size + after)])
     return x
 
 
-def _source(place: int, size: int, mode: str) -> int:
+def _shown(place: int, size: int, mode: str) -> int:
     """Return the place of the input that a place in or beyond it shows.
 
     Example:
-        >>> [_source(place, 4, "reflect") for place in (-2, -1, 0, 3, 4)]
+        >>> [_shown(place, 4, "reflect") for place in (-2, -1, 0, 3, 4)]
         [2, 1, 0, 3, 2]
     """
     if mode == "circular":

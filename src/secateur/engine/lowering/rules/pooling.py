@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from secateur.engine.lowering.batch import Live, Refused
-from secateur.engine.lowering.rules.elements import binary
+from secateur.engine.lowering.rules.elements import binary, operand
 from secateur.engine.lowering.rules.layers import pair
 from secateur.engine.lowering.rules.products import contracted
 from secateur.engine.lowering.walk import Call, Rule, Walk, under
@@ -18,9 +18,7 @@ __all__ = ["RULES"]
 
 def _map(walk: Walk, call: Call, axes: int) -> tuple[Live, str, Shape]:
     """Return what is read, as a value [C, H, W] and its shape; all axes but the last are channels here."""
-    x = call.get("self", call.get("input"))
-    if not isinstance(x, Live):
-        raise Refused("an operand that depends on the input in an unusual place")
+    x = operand(call)
     if axes > 2:
         raise Refused(f"windows over {axes} axes")
     x = walk.floats(call, x)
@@ -140,9 +138,7 @@ def _nearest(axes: int) -> Rule:
 
 def _interpolated(walk: Walk, call: Call) -> Live:
     """Linear, bilinear, bicubic: a matrix along each axis, which torch itself tells."""
-    x = call.get("self", call.get("input"))
-    if not isinstance(x, Live):
-        raise Refused("an operand that depends on the input in an unusual place")
+    x = operand(call)
     axes = 1 if "1d" in call.name or "linear1d" in call.name else 2
     mode = "linear" if axes == 1 else "bicubic" if "bicubic" in call.name else "bilinear"
     if "_aa" in call.name or len(call.shape) != axes + 2:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from secateur.engine.lowering.batch import Live, Refused
-from secateur.engine.lowering.rules.elements import binary, clamped, truth, unary
+from secateur.engine.lowering.rules.arithmetic import truth
+from secateur.engine.lowering.rules.elements import binary, clamped, operand, unary
 from secateur.engine.lowering.walk import Call, Rule, Walk
 
 __all__ = ["RULES", "dims", "reduced"]
@@ -37,7 +38,7 @@ def reduced(walk: Walk, call: Call, x: Live, how: str, over: list[int], keep: bo
 
 def _reduce(how: str) -> Rule:
     def rule(walk: Walk, call: Call) -> Live:
-        x = _x(call)
+        x = operand(call)
         over = dims(x, call.get("dim", call.get("dims")))
         return reduced(walk, call, x, how, over, bool(call.get("keepdim", False)))
 
@@ -46,7 +47,7 @@ def _reduce(how: str) -> Rule:
 
 def _all_any(how: str) -> Rule:
     def rule(walk: Walk, call: Call) -> Live:
-        x = truth(walk, call, _x(call))
+        x = truth(walk, call, operand(call))
         y = reduced(walk, call, x, how, dims(x, call.get("dim")), bool(call.get("keepdim", False)))
         return walk.live(y.name, y.shape, y.batch, torch.bool)
 
@@ -59,7 +60,7 @@ def _extreme(how: str, pair: str) -> Rule:
     def rule(walk: Walk, call: Call) -> Any:
         if call.get("other") is not None:
             return binary(walk, call, pair, call["self"], call["other"])
-        x, dim = _x(call), call.get("dim")
+        x, dim = operand(call), call.get("dim")
         y = reduced(walk, call, x, how, dims(x, dim), bool(call.get("keepdim", False)))
         return y if dim is None else [y, None]
 
@@ -67,18 +68,18 @@ def _extreme(how: str, pair: str) -> Rule:
 
 
 def _softmax(walk: Walk, call: Call) -> Live:
-    x = walk.floats(call, _x(call))
+    x = walk.floats(call, operand(call))
     name = walk.emit(call, "softmax", [x], {"axis": x.axis(call["dim"])})
     return walk.live(name, x.shape, x.batch)
 
 
 def _log_softmax(walk: Walk, call: Call) -> Live:
-    x = _x(call)
+    x = operand(call)
     return binary(walk, call, "subtract", x, _log_sum(walk, call, x, [x.dim(call["dim"])], True))
 
 
 def _logsumexp(walk: Walk, call: Call) -> Live:
-    x = _x(call)
+    x = operand(call)
     return _log_sum(walk, call, x, dims(x, call["dim"]), bool(call["keepdim"]))
 
 
@@ -93,7 +94,7 @@ def _log_sum(walk: Walk, call: Call, x: Live, over: list[int], keep: bool) -> Li
 
 def _variance(root: bool) -> Rule:
     def rule(walk: Walk, call: Call) -> Live:
-        x = walk.floats(call, _x(call))
+        x = walk.floats(call, operand(call))
         over, keep = dims(x, call.get("dim")), bool(call.get("keepdim", False))
         correction = call.get("correction", 1 if call.get("unbiased", True) else 0)
         count = math.prod(x.shape[dim] for dim in over)
@@ -108,7 +109,7 @@ def _variance(root: bool) -> Rule:
 
 
 def _vector_norm(walk: Walk, call: Call) -> Live:
-    x, order = _x(call), call.get("ord", call.get("p", 2))
+    x, order = operand(call), call.get("ord", call.get("p", 2))
     order = 2 if order is None else order
     over, keep = dims(x, call.get("dim")), bool(call.get("keepdim", False))
     if order in (math.inf, -math.inf):
@@ -134,13 +135,6 @@ def _similarity(walk: Walk, call: Call) -> Live:
         parts.append(binary(walk, call, "divide", each, length))
     product = binary(walk, call, "multiply", *parts)
     return reduced(walk, call, product, "sum", [product.dim(call["dim"])], False)
-
-
-def _x(call: Call) -> Live:
-    x = call.get("self", call.get("input"))
-    if not isinstance(x, Live):
-        raise Refused("an operand that depends on the input in an unusual place")
-    return x
 
 
 RULES: dict[str, Rule] = {
