@@ -294,6 +294,16 @@ def test_layers(name: str) -> None:
     assert not wanted or kinds(plan) == wanted
 
 
+def test_layers_in_place_need_no_other_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("decomposed, which takes longer than all else")
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", refuse)
+    block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+    net = nn.Sequential(block, nn.Conv2d(4, 5, 3), nn.ReLU6(inplace=True), nn.Flatten(), nn.Dropout(inplace=True))
+    assert kinds(lowered(net, torch.randn(2, *MAP))) == ["conv", "conv", "reshape"]
+
+
 def test_an_embedding_reads_whole_numbers() -> None:
     plan = lowered(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2)), torch.arange(6).view(2, 3))
     assert kinds(plan) == ["embedding", "linear"]

@@ -17,7 +17,7 @@ from secateur.engine.plan.values import Array, Shape
 from secateur.graph.walk import operation, place
 from secateur.vocabulary import SecateurError
 
-__all__ = ["Call", "Rule", "UnsupportedError", "Walk", "bound", "under"]
+__all__ = ["Call", "Rule", "UnsupportedError", "Walk", "bound", "rule_of", "under"]
 
 
 class UnsupportedError(SecateurError, NotImplementedError):
@@ -56,6 +56,12 @@ Rule: TypeAlias = "Callable[[Walk, Call], Any]"
 def under(rule: Rule, *names: str) -> dict[str, Rule]:
     """Return a rule under each of its names."""
     return dict.fromkeys(names, rule)
+
+
+def rule_of(rules: Mapping[str, Rule], node: fx.Node) -> Rule | None:
+    """Return the rule of an operation, which is the same in place."""
+    name = operation(node)
+    return rules.get(name) or rules.get(name.removesuffix("_"))
 
 
 class Walk:
@@ -98,11 +104,11 @@ class Walk:
 
     def _result(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         name = operation(node)
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and name not in self._rules:
+        rule = rule_of(self._rules, node)
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and rule is None:
             raise Refused("chance")
         if not is_live(args) and not is_live(list(kwargs.values())):
             return _computed(node.target(*_tensors(args), **_tensors(kwargs)))  # type: ignore[operator]
-        rule = self._rules.get(name) or self._rules.get(name.removesuffix("_"))
         if rule is None:
             raise Refused("")
         value = node.meta.get("val")
