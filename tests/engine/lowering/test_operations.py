@@ -254,7 +254,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[str]]] = 
     "bilinear upsampling": (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), MAP, ["matmul", "linear"]),
     "multi-head attention": (lambda: Heads(False), (5, 12), []),
     "multi-head attention, masked": (lambda: Heads(True), (5, 12), []),
-    "transformer encoder": (lambda: nn.TransformerEncoder(encoder_layer(), 2), (5, 12), []),
+    "transformer encoder": (lambda: nn.TransformerEncoder(encoder_layer(), 2, enable_nested_tensor=False), (5, 12), []),
 }
 
 

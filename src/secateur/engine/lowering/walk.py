@@ -94,7 +94,12 @@ class Walk:
         """Lower one operation; what cannot be lowered is noted, and an unknown value stands for it from here on."""
         args, kwargs = self._held(node.args), self._held(dict(node.kwargs))
         if operation(node) == "getitem":
-            self.known[node] = args[0][args[1]]
+            found = args[0][args[1]]
+            if found is None and node.users:
+                # A rule leaves out what is seldom read: the places of a maximum, statistics of a norm.
+                self.refuse(node.args[0], f"its result number {args[1]}")  # type: ignore[arg-type]
+                found = self._unknown(node)
+            self.known[node] = found
             return
         try:
             self.known[node] = self._result(node, args, kwargs)
