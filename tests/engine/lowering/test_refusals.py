@@ -123,6 +123,8 @@ OTHERS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "rounded division": (lambda x: torch.div(x, 2, rounding_mode="floor"), "rounded"),
     "places from the input": (lambda x: x.gather(1, x.argmax(1, keepdim=True)), "aten.argmax"),
     "complex": (lambda x: torch.fft.fft(x).abs(), "aten.fft"),
+    "places of the largest": (lambda x: x.max(1), "aten.max at the model itself .*: its result number 1"),
+    "places of a pool": (lambda x: F.max_pool1d(x, 2, return_indices=True), "aten.max_pool.*: its result number 1"),
     "no whole factor": (lambda x: F.interpolate(x, size=7), "no whole factor"),
     "wide padding": (lambda x: F.pad(x, (1, 1), value=float("-inf")), "padding with -inf"),
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 from secateur.engine.plan import Value
 from secateur.engine.plan.values import Array, Shape
 
-__all__ = ["Batch", "Fixed", "Live", "Refused", "located"]
+__all__ = ["Batch", "Fixed", "Live", "Refused", "between", "is_live", "located"]
 
 
 class Refused(Exception):  # noqa: N818

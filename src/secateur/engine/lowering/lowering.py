@@ -15,7 +15,7 @@ from secateur.engine.lowering.batch import Batch, Fixed, Live, Refused
 from secateur.engine.lowering.finishing import finished, first_difference
 from secateur.engine.lowering.fusing import fused
 from secateur.engine.lowering.rules import RULES
-from secateur.engine.lowering.walk import Call, UnsupportedError, Walk
+from secateur.engine.lowering.walk import Call, UnsupportedError, Walk, rule_of
 from secateur.engine.plan import Plan, check
 from secateur.modules import in_eval_mode, unwrap
 
@@ -67,7 +67,7 @@ def lower(model: nn.Module, example: Any) -> Plan:
 def _lowered(model: nn.Module, example: Any, leaves: list[tracing.Leaf], samples: tuple[int, int]) -> Plan:
     """Return the plan of one trace, as it comes."""
     args, kwargs = tracing.repeated(example, *samples)
-    program = tracing.program(model, args, kwargs, RULES.__contains__)
+    program = tracing.program(model, args, kwargs, lambda node: rule_of(RULES, node) is not None)
     walk = Walk(RULES, samples[1])
     inputs = _bind(walk, program, leaves, samples[0])
     for node in program.graph.nodes:

@@ -123,15 +123,15 @@ def repeated(example: Any, samples: int, wanted: int) -> tuple[tuple[Any, ...], 
     return args, kwargs
 
 
-def program(model: nn.Module, args: Any, kwargs: Any, known: Callable[[str], bool]) -> Any:
-    """Return the exported program of a model, with what is not ``known`` taken apart where torch can.
+def program(model: nn.Module, args: Any, kwargs: Any, known: Callable[[fx.Node], bool]) -> Any:
+    """Return the exported program of a model, with operations that are not ``known`` taken apart where torch can.
 
     Raises:
         TraceError: it cannot be exported.
     """
     found = trace(model, args, kwargs)
     for _ in range(ROUNDS):
-        missing = {node.target for node in _live(found) if not known(operation(node))}
+        missing = {node.target for node in _live(found) if not known(node)}
         # Where torch knows no other way, the operation is left, and named when it is lowered.
         every = _decompositions() if missing else {}
         table = {op: every[op] for op in missing if op in every}
@@ -168,6 +168,8 @@ def _needs_functions(found: Any) -> bool:
     for node in found.graph.nodes:
         schema = getattr(node.target, "_schema", None)
         if node.op != "call_function" or schema is None or not schema.is_mutable:
+            continue
+        if operation(node) == "dropout_" and node.args[2:] == (False,):
             continue
         written = node.args[0] if node.args else None
         alone = isinstance(written, fx.Node) and list(written.users) == [node] and written.op == "call_function"

@@ -17,7 +17,7 @@ from secateur.engine.plan.values import Array, Shape
 from secateur.graph.walk import operation, place
 from secateur.vocabulary import SecateurError
 
-__all__ = ["Call", "Rule", "UnsupportedError", "Walk", "bound", "under"]
+__all__ = ["Call", "Rule", "UnsupportedError", "Walk", "bound", "rule_of", "under"]
 
 
 class UnsupportedError(SecateurError, NotImplementedError):
@@ -58,6 +58,12 @@ def under(rule: Rule, *names: str) -> dict[str, Rule]:
     return dict.fromkeys(names, rule)
 
 
+def rule_of(rules: Mapping[str, Rule], node: fx.Node) -> Rule | None:
+    """Return the rule of an operation, which is the same in place."""
+    name = operation(node)
+    return rules.get(name) or rules.get(name.removesuffix("_"))
+
+
 class Walk:
     """What rules read and write while a graph is lowered.
 
@@ -88,7 +94,12 @@ class Walk:
         """Lower one operation; what cannot be lowered is noted, and an unknown value stands for it from here on."""
         args, kwargs = self._held(node.args), self._held(dict(node.kwargs))
         if operation(node) == "getitem":
-            self.known[node] = args[0][args[1]]
+            found = args[0][args[1]]
+            if found is None and node.users:
+                # A rule leaves out what is seldom read: the places of a maximum, statistics of a norm.
+                self.refuse(node.args[0], f"its result number {args[1]}")  # type: ignore[arg-type]
+                found = self._unknown(node)
+            self.known[node] = found
             return
         try:
             self.known[node] = self._result(node, args, kwargs)
@@ -98,11 +109,11 @@ class Walk:
 
     def _result(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         name = operation(node)
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and name not in self._rules:
+        rule = rule_of(self._rules, node)
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and rule is None:
             raise Refused("chance")
         if not is_live(args) and not is_live(list(kwargs.values())):
             return _computed(node.target(*_tensors(args), **_tensors(kwargs)))  # type: ignore[operator]
-        rule = self._rules.get(name) or self._rules.get(name.removesuffix("_"))
         if rule is None:
             raise Refused("")
         value = node.meta.get("val")
