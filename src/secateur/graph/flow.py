@@ -24,12 +24,15 @@ class Flow:
         labels: the unit of each element; None where there are no units.
         live: which elements depend on the inputs of the model; None for what is no tensor.
         name: of the parameter or buffer that the value is; "" for activations.
+        places: of a parameter that was moved: where its elements are stored along each of its own axes, compressed;
+            () for one that is as it is stored.
     """
 
     value: Any
     labels: Tensor | None = None
     live: Tensor | None = None
     name: str = ""
+    places: tuple[Tensor, ...] = ()
 
     @property
     def shape(self) -> torch.Size:

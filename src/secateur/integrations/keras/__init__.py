@@ -31,7 +31,10 @@ from secateur.integrations.keras.pruning import (
     strip_pruning,
 )
 from secateur.integrations.keras.schedules import ConstantSparsity, PolynomialDecay
+from secateur.integrations.keras.shrinking import shrink
 from secateur.integrations.keras.targets import prunable
+from secateur.integrations.keras.tracing import couple
+from secateur.shrink.shrinking import shrinkage
 
 __all__ = [
     "ConstantSparsity",
@@ -39,12 +42,15 @@ __all__ = [
     "PruningSummaries",
     "UpdatePruningStep",
     "apply_masks",
+    "couple",
     "masks_of",
     "measure",
     "pack",
     "prunable",
     "prune",
     "prune_low_magnitude",
+    "shrink",
+    "shrinkage",
     "strip_pruning",
     "unpack",
 ]

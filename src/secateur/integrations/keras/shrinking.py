@@ -1,0 +1,145 @@
+"""``shrink`` for Keras: from a model with dead units to a smaller Keras model with the same outputs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from torch import Tensor
+
+from secateur.graph.coupling import Coupling
+from secateur.graph.following import TraceError
+from secateur.integrations.keras.building import assign, graph_of, is_graph, resized
+from secateur.integrations.keras.sizes import changes
+from secateur.integrations.keras.tracing import Traced, couple, given, likely
+from secateur.shrink.checking import differences, inputs_like
+from secateur.shrink.cutting import Kept, kept_along, named_tensors
+from secateur.shrink.dead import DeadUnits
+from secateur.shrink.searching import Attempt, search
+from secateur.shrink.shrinking import NothingShrunkWarning, note, record
+
+__all__ = ["shrink"]
+
+
+def shrink(model: Any, example: Any = None) -> Any:
+    """Delete every dead unit of a Keras model; return a plain, smaller, dense Keras model with the same outputs.
+
+    What is dead is decided as by :func:`secateur.shrink`: a unit that nothing reads, or that does not depend on the
+    inputs and whose constant can be folded into what is added behind its readers. The new model is made from the
+    configs of the layers, so that a ``.keras`` file of it loads anywhere without Secateur. Outputs are compared on the
+    example and on random inputs before it is returned. Layers that cannot be followed stay whole;
+    ``print(sk.shrinkage(small))`` names them.
+
+    A subclassed model comes back as a functional one, of the layers that its ``call`` calls. The new model is not
+    compiled, and carries no masks.
+
+    Args:
+        model: a built ``keras.Model``, on the torch backend; it is not changed.
+        example: an array, or what else the model takes, its first axis the batch; real data are best. Made up for a
+            model that knows the shapes of its inputs, if left out.
+
+    Returns:
+        A new ``keras.Model``.
+
+    Raises:
+        BadTargetError: the backend is another, an example is needed, or a subclassed model cannot be followed.
+
+    Warns:
+        NothingShrunkWarning: nothing could be removed, or the model could not be traced.
+
+    Example:
+        >>> import keras
+        >>> from secateur import Choice, Row
+        >>> from secateur.integrations import keras as sk
+        >>> dense = keras.layers.Dense
+        >>> model = keras.Sequential([keras.Input((4,)), dense(8, name="a"), dense(2, name="b")], name="net")
+        >>> masks = sk.prune(model, 0.5, choice=Choice(granularity=Row()), ignore=["b"])
+        >>> small = sk.shrink(model)
+        >>> small.layers[0].units
+        4
+        >>> print(sk.shrinkage(small))
+        written by    units  kept
+        net/a/kernel      8     4
+        net/b/kernel      2     2
+        58 parameters -> 30; outputs differ by ... of their range at most
+    """
+    example = likely(model) if example is None else example
+    whole = model if is_graph(model) else graph_of(model, given(example))
+    try:
+        coupling = couple(whole, example)
+    except TraceError as error:
+        warnings.warn(f"{error}; the model is returned whole", NothingShrunkWarning, stacklevel=2)
+        coupling = Coupling({}, (), {}, (), (), {}, (str(error),))
+    traced = Traced(whole)
+    found = search(coupling, named_tensors(traced), _attempts(model, traced, example, coupling))
+    if not found.kept and not coupling.unknown:
+        warnings.warn("no unit of the model is dead: it is returned whole", NothingShrunkWarning, stacklevel=2)
+    note(found.small, record(coupling, found, (whole.count_params(), found.small.count_params()), {}))
+    return found.small
+
+
+def _attempts(model: Any, traced: Traced, example: Any, coupling: Coupling) -> Attempt:
+    """Return how to make a smaller model and compare what it computes with what the model computes."""
+    inputs = [given(example), *(inputs_like(given(example), seed) for seed in (0, 1))]
+    expected = [_outputs(model, each) for each in inputs]
+
+    def attempt(dead: DeadUnits) -> tuple[Any, Kept, float] | None:
+        kept = kept_along(coupling, set(dead.units))
+        try:
+            small = _cut(traced, coupling, dead, kept, inputs[0])
+            found = [] if small is None else [_outputs(small, each) for each in inputs]
+        except Exception:  # whatever layers raise at a size they do not expect
+            return None
+        if small is None:
+            return None
+        worst, agree = differences(expected, found)
+        return (small, kept, worst) if agree else None
+
+    return attempt
+
+
+def _outputs(model: Any, inputs: Any) -> Any:
+    return given(model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False))
+
+
+def _cut(traced: Traced, coupling: Coupling, dead: DeadUnits, kept: Kept, example: Any) -> Any:
+    """Return a smaller model, or None if the configs of its layers have no room for what it should be."""
+    values = {
+        id(traced.variables[name]): _sliced(tensor, dead.folds.get(name), kept.get(name, {}))
+        for name, tensor in named_tensors(traced).items()
+    }
+    sizes = _counted(coupling, dead)
+    altered = {}
+    for name, layer in traced.layers.items():
+        shapes = {v.name: (tuple(v.shape), tuple(values[id(v)].shape)) for v in layer.weights}
+        shapes = {leaf: both for leaf, both in shapes.items() if both[0] != both[1]}
+        altered[id(layer)] = changes(layer, shapes, sizes.get(name, {}))
+    small, pairs = resized(traced.model, altered)
+    if not small.built:
+        small(keras.tree.map_structure(keras.ops.convert_to_tensor, example))
+    for old, new in pairs:
+        for variable, fresh in zip(old.weights, new.weights, strict=True):
+            value = values[id(variable)]
+            if tuple(fresh.shape) != tuple(value.shape):
+                return None
+            assign(fresh, value)
+    return small
+
+
+def _sliced(tensor: Tensor, moved: Tensor | None, kept: Mapping[int, Tensor]) -> Tensor:
+    value = tensor.detach() if moved is None else (tensor.detach().double() + moved).to(tensor.dtype)
+    for dim, indices in kept.items():
+        value = value.index_select(dim, indices)
+    return value
+
+
+def _counted(coupling: Coupling, dead: DeadUnits) -> dict[str, dict[int, int]]:
+    """Return what numbers that count units become, by layer."""
+    found: dict[str, dict[int, int]] = {}
+    for size in coupling.sizes:
+        left = size.left(set(dead.units))
+        if left != size.old:
+            found.setdefault(size.module, {})[size.old] = left
+    return found
