@@ -201,10 +201,16 @@ def _spatial(node: fx.Node) -> int:
     return next(int(letter) for letter in operation(node) if letter.isdigit())
 
 
+def _shaped(walk: Walk, node: fx.Node, value: Any) -> Any:
+    """Constants as many as there are of something else, and all alike."""
+    return Flow(value, live=torch.zeros((1,) * value.ndim, dtype=torch.bool))
+
+
 RULES: dict[str, Rule] = (
     dict.fromkeys(_ONE_BY_ONE, _one_by_one)
     | dict.fromkeys(_THE_SAME, _the_same)
     | dict.fromkeys(_TOGETHER, _together)
     | dict.fromkeys(_OVER, _over)
     | dict.fromkeys(_BY_CHANNEL, _by_channel)
+    | dict.fromkeys(["ones_like", "zeros_like", "full_like"], _shaped)
 )

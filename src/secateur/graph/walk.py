@@ -74,8 +74,9 @@ class Walk:
         """Return a site that folds only into what lies along the units it writes."""
         bias = units.get(Axis(site.fold, 0, ""))
         made = bias is None and site.fold not in self._names
+        alone = bias is None and len(units[site.writes]) == 1  # a number for the only unit is beside it anyway
         along_units = bias is not None and torch.equal(bias, units[site.writes])
-        return site if made or along_units else replace(site, fold="")
+        return site if made or alone or along_units else replace(site, fold="")
 
     def _bind(self, program: Any, inputs: Sequence[Any]) -> dict[str, Flow]:
         signature = program.graph_signature

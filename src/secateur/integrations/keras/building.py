@@ -73,6 +73,8 @@ def graph_of(model: Any, example: Any) -> Any:
 def resized(model: Any, changes: Mapping[int, Mapping[str, Any]]) -> tuple[Any, list[tuple[Any, Any]]]:
     """Return a new model of the same graph, weights undefined, and its layers beside those they were made from.
 
+    Layers inside a wrapper such as ``TimeDistributed`` are altered with it.
+
     Args:
         model: sequential or functional.
         changes: what is other in the config of a layer, by its ``id``.
@@ -80,12 +82,27 @@ def resized(model: Any, changes: Mapping[int, Mapping[str, Any]]) -> tuple[Any, 
     pairs: list[tuple[Any, Any]] = []
 
     def clone(layer: Any) -> Any:
-        made = type(layer).from_config({**layer.get_config(), **changes.get(id(layer), {})})
-        pairs.append((layer, made))
+        config = {**_unbuilt(layer.get_config()), **changes.get(id(layer), {})}
+        if isinstance(layer, keras.layers.Wrapper):
+            config["layer"]["config"].update(changes.get(id(layer.layer), {}))
+        # The function of a Lambda is the user's own, here in this process: nothing to be wary of.
+        trusted = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
+        made = type(layer).from_config(config, **trusted)
+        if isinstance(layer, keras.Layer):  # an operation such as a slice has no weights
+            pairs.append((layer, made))
         return made
 
     with _uncompiled(model):
         return keras.models.clone_model(model, clone_function=clone, recursive=True), pairs
+
+
+def _unbuilt(config: Any) -> Any:
+    """Return a config in which no layer says what shape it was built for."""
+    if isinstance(config, list | tuple):
+        return type(config)(map(_unbuilt, config))
+    if not isinstance(config, dict):
+        return config
+    return {key: _unbuilt(value) for key, value in config.items() if key != "build_config"}
 
 
 def assign(variable: Any, value: Tensor) -> None:

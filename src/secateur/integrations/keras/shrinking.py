@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import torch
 from torch import Tensor
 
 from secateur.graph.coupling import Coupling
@@ -14,11 +15,12 @@ from secateur.graph.following import TraceError
 from secateur.integrations.keras.building import assign, graph_of, is_graph, resized
 from secateur.integrations.keras.sizes import changes
 from secateur.integrations.keras.tracing import Traced, couple, given, likely
-from secateur.shrink.checking import differences, inputs_like
+from secateur.shrink.checking import TOLERANCES, differences, inputs_like
 from secateur.shrink.cutting import Kept, kept_along, named_tensors
 from secateur.shrink.dead import DeadUnits
 from secateur.shrink.searching import Attempt, search
 from secateur.shrink.shrinking import NothingShrunkWarning, note, record
+from secateur.vocabulary import BadTargetError
 
 __all__ = ["shrink"]
 
@@ -73,7 +75,9 @@ def shrink(model: Any, example: Any = None) -> Any:
         warnings.warn(f"{error}; the model is returned whole", NothingShrunkWarning, stacklevel=2)
         coupling = Coupling({}, (), {}, (), (), {}, (str(error),))
     traced = Traced(whole)
-    found = search(coupling, named_tensors(traced), _attempts(model, traced, example, coupling))
+    attempt = _attempts(model, traced, example, coupling)
+    _copied(traced, attempt, given(example))
+    found = search(coupling, named_tensors(traced), attempt)
     if not found.kept and not coupling.unknown:
         warnings.warn("no unit of the model is dead: it is returned whole", NothingShrunkWarning, stacklevel=2)
     note(found.small, record(coupling, found, (whole.count_params(), found.small.count_params()), {}))
@@ -84,33 +88,52 @@ def _attempts(model: Any, traced: Traced, example: Any, coupling: Coupling) -> A
     """Return how to make a smaller model and compare what it computes with what the model computes."""
     inputs = [given(example), *(inputs_like(given(example), seed) for seed in (0, 1))]
     expected = [_outputs(model, each) for each in inputs]
+    # Layers may compute in less precision than the outputs have.
+    kinds = {getattr(torch, str(layer.compute_dtype), torch.float32) for layer in traced.layers.values()}
+    tolerance = max(TOLERANCES.get(kind, 0.0) for kind in {*kinds, torch.float32})
 
     def attempt(dead: DeadUnits) -> tuple[Any, Kept, float] | None:
         kept = kept_along(coupling, set(dead.units))
         try:
-            small = _cut(traced, coupling, dead, kept, inputs[0])
+            small = _cut(traced, dead, kept, _counted(coupling, dead), inputs[0])
             found = [] if small is None else [_outputs(small, each) for each in inputs]
         except Exception:  # whatever layers raise at a size they do not expect
             return None
         if small is None:
             return None
-        worst, agree = differences(expected, found)
-        return (small, kept, worst) if agree else None
+        worst, _ = differences(expected, found)
+        return (small, kept, worst) if worst <= tolerance else None
 
     return attempt
+
+
+def _copied(traced: Traced, attempt: Attempt, example: Any) -> None:
+    """Make sure that a model agrees with its own copy, before anything is cut.
+
+    Raises:
+        BadTargetError: it cannot be copied, or its copy computes something else.
+    """
+    nothing, model = DeadUnits(frozenset()), traced.model
+    if attempt(nothing) is not None:
+        return
+    reason = "the copy gives other outputs: is there state outside its variables, or chance?"
+    try:
+        _cut(traced, nothing, {}, {}, example)
+    except Exception as error:  # whatever a layer raises that cannot be made from its config
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    raise BadTargetError(f"{model.name} cannot be made anew from the configs of its layers: {reason}")
 
 
 def _outputs(model: Any, inputs: Any) -> Any:
     return given(model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False))
 
 
-def _cut(traced: Traced, coupling: Coupling, dead: DeadUnits, kept: Kept, example: Any) -> Any:
+def _cut(traced: Traced, dead: DeadUnits, kept: Kept, sizes: Mapping[str, dict[int, int]], example: Any) -> Any:
     """Return a smaller model, or None if the configs of its layers have no room for what it should be."""
     values = {
         id(traced.variables[name]): _sliced(tensor, dead.folds.get(name), kept.get(name, {}))
         for name, tensor in named_tensors(traced).items()
     }
-    sizes = _counted(coupling, dead)
     altered = {}
     for name, layer in traced.layers.items():
         shapes = {v.name: (tuple(v.shape), tuple(values[id(v)].shape)) for v in layer.weights}
