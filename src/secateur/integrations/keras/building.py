@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
-import torch
 from torch import Tensor
 
-from secateur.integrations.keras.targets import read
+from secateur.integrations.keras.targets import as_array, read
 from secateur.vocabulary import BadTargetError
 
 __all__ = ["assign", "graph_of", "is_graph", "resized"]
@@ -107,8 +106,7 @@ def _unbuilt(config: Any) -> Any:
 
 def assign(variable: Any, value: Tensor) -> None:
     """Set a variable to a value of its shape."""
-    value = value.detach().cpu()
-    variable.assign((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+    variable.assign(as_array(value))
 
 
 def _of_keras(layer: Any) -> bool:

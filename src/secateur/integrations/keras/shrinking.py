@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import keras
 import torch
@@ -13,16 +14,21 @@ from torch import Tensor
 from secateur.graph.coupling import Coupling
 from secateur.graph.following import TraceError
 from secateur.integrations.keras.building import assign, graph_of, is_graph, resized
+from secateur.integrations.keras.elsewhere import ask
 from secateur.integrations.keras.sizes import changes
+from secateur.integrations.keras.targets import as_array
 from secateur.integrations.keras.tracing import Traced, couple, given, likely
 from secateur.shrink.checking import TOLERANCES, differences, inputs_like
 from secateur.shrink.cutting import Kept, kept_along, named_tensors
 from secateur.shrink.dead import DeadUnits
 from secateur.shrink.searching import Attempt, search
-from secateur.shrink.shrinking import NothingShrunkWarning, note, record
+from secateur.shrink.shrinking import NothingShrunkWarning, Shrinkage, note, record
 from secateur.vocabulary import BadTargetError
 
 __all__ = ["shrink"]
+
+# How far a smaller model's outputs are apart from the model's, and if that is agreement.
+Comparison: TypeAlias = Callable[[Any], tuple[float, bool]]
 
 
 def shrink(model: Any, example: Any = None) -> Any:
@@ -35,10 +41,11 @@ def shrink(model: Any, example: Any = None) -> Any:
     ``print(sk.shrinkage(small))`` names them.
 
     A subclassed model comes back as a functional one, of the layers that its ``call`` calls. The new model is not
-    compiled, and carries no masks.
+    compiled, and carries no masks. Under JAX and TensorFlow a process of its own does the work under the torch backend,
+    from files, and what it gives is compared again here.
 
     Args:
-        model: a built ``keras.Model``, on the torch backend; it is not changed.
+        model: a built ``keras.Model``; it is not changed.
         example: an array, or what else the model takes, its first axis the batch; real data are best. Made up for a
             model that knows the shapes of its inputs, if left out.
 
@@ -46,7 +53,8 @@ def shrink(model: Any, example: Any = None) -> Any:
         A new ``keras.Model``.
 
     Raises:
-        BadTargetError: the backend is another, an example is needed, or a subclassed model cannot be followed.
+        BadTargetError: an example is needed, a subclassed model cannot be followed, or layers cannot be made anew from
+            their configs.
 
     Warns:
         NothingShrunkWarning: nothing could be removed, or the model could not be traced.
@@ -69,42 +77,60 @@ def shrink(model: Any, example: Any = None) -> Any:
     """
     example = likely(model) if example is None else example
     whole = model if is_graph(model) else graph_of(model, given(example))
+    inputs = [given(example), *(inputs_like(given(example), seed) for seed in (0, 1))]
+    compared = _comparison(model, inputs)
+    if keras.backend.backend() == "torch":
+        small, new = _shrunk(whole, inputs[0], compared)
+    else:
+        small, new = ask(whole, example)
+        worst, agree = compared(small)
+        if not agree:
+            raise BadTargetError(
+                f"on {keras.backend.backend()} the smaller {model.name} differs by {worst:.1e} of the outputs' range, "
+                "which it does not under the torch backend"
+            )
+        new = replace(new, worst=worst)
+    note(small, new)
+    return small
+
+
+def _shrunk(whole: Any, example: Any, compared: Comparison) -> tuple[Any, Shrinkage]:
+    """Return a smaller model and the record of what was removed; on the torch backend."""
     try:
         coupling = couple(whole, example)
     except TraceError as error:
-        warnings.warn(f"{error}; the model is returned whole", NothingShrunkWarning, stacklevel=2)
+        warnings.warn(f"{error}; the model is returned whole", NothingShrunkWarning, stacklevel=3)
         coupling = Coupling({}, (), {}, (), (), {}, (str(error),))
     traced = Traced(whole)
-    attempt = _attempts(model, traced, example, coupling)
-    _copied(traced, attempt, given(example))
-    found = search(coupling, named_tensors(traced), attempt)
-    if not found.kept and not coupling.unknown:
-        warnings.warn("no unit of the model is dead: it is returned whole", NothingShrunkWarning, stacklevel=2)
-    note(found.small, record(coupling, found, (whole.count_params(), found.small.count_params()), {}))
-    return found.small
-
-
-def _attempts(model: Any, traced: Traced, example: Any, coupling: Coupling) -> Attempt:
-    """Return how to make a smaller model and compare what it computes with what the model computes."""
-    inputs = [given(example), *(inputs_like(given(example), seed) for seed in (0, 1))]
-    expected = [_outputs(model, each) for each in inputs]
-    # Layers may compute in less precision than the outputs have.
-    kinds = {getattr(torch, str(layer.compute_dtype), torch.float32) for layer in traced.layers.values()}
-    tolerance = max(TOLERANCES.get(kind, 0.0) for kind in {*kinds, torch.float32})
 
     def attempt(dead: DeadUnits) -> tuple[Any, Kept, float] | None:
         kept = kept_along(coupling, set(dead.units))
         try:
-            small = _cut(traced, dead, kept, _counted(coupling, dead), inputs[0])
-            found = [] if small is None else [_outputs(small, each) for each in inputs]
+            small = _cut(traced, dead, kept, _counted(coupling, dead), example)
+            worst, agree = compared(small) if small is not None else (float("inf"), False)
         except Exception:  # whatever layers raise at a size they do not expect
             return None
-        if small is None:
-            return None
-        worst, _ = differences(expected, found)
-        return (small, kept, worst) if worst <= tolerance else None
+        return (small, kept, worst) if agree else None
 
-    return attempt
+    _copied(traced, attempt, example)
+    found = search(coupling, named_tensors(traced), attempt)
+    if not found.kept and not coupling.unknown:
+        warnings.warn("no unit of the model is dead: it is returned whole", NothingShrunkWarning, stacklevel=3)
+    return found.small, record(coupling, found, (whole.count_params(), found.small.count_params()), {})
+
+
+def _comparison(model: Any, inputs: Sequence[Any]) -> Comparison:
+    """Return how to compare what a smaller model computes with what the model computes now."""
+    expected = [_outputs(model, each) for each in inputs]
+    # Layers may compute in less precision than the outputs have.
+    kinds = {getattr(torch, str(layer.compute_dtype), torch.float32) for layer in model._flatten_layers()}
+    tolerance = max(TOLERANCES.get(kind, 0.0) for kind in {*kinds, torch.float32})
+
+    def compared(small: Any) -> tuple[float, bool]:
+        worst, _ = differences(expected, [_outputs(small, each) for each in inputs])
+        return worst, worst <= tolerance
+
+    return compared
 
 
 def _copied(traced: Traced, attempt: Attempt, example: Any) -> None:
@@ -125,7 +151,11 @@ def _copied(traced: Traced, attempt: Attempt, example: Any) -> None:
 
 
 def _outputs(model: Any, inputs: Any) -> Any:
-    return given(model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False))
+    return given(model(_arrays(inputs), training=False))
+
+
+def _arrays(inputs: Any) -> Any:
+    return keras.tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(as_array(leaf)), inputs)
 
 
 def _cut(traced: Traced, dead: DeadUnits, kept: Kept, sizes: Mapping[str, dict[int, int]], example: Any) -> Any:
@@ -141,7 +171,7 @@ def _cut(traced: Traced, dead: DeadUnits, kept: Kept, sizes: Mapping[str, dict[i
         altered[id(layer)] = changes(layer, shapes, sizes.get(name, {}))
     small, pairs = resized(traced.model, altered)
     if not small.built:
-        small(keras.tree.map_structure(keras.ops.convert_to_tensor, example))
+        small(_arrays(example))
     for old, new in pairs:
         for variable, fresh in zip(old.weights, new.weights, strict=True):
             value = values[id(variable)]

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from secateur.graph.coupling import Coupling
 from secateur.graph.following import couple as core_couple
-from secateur.integrations.keras.targets import read
+from secateur.integrations.keras.targets import as_tensor, read
 from secateur.vocabulary import BadTargetError
 
 __all__ = ["Traced", "couple", "given", "likely"]
@@ -135,12 +134,7 @@ def couple(model: Any, example: Any = None) -> Coupling:
 def given(example: Any) -> Any:
     """Return an example as torch tensors on the CPU, whatever arrays it is made of."""
 
-    def tensor(leaf: Any) -> Tensor:
-        if isinstance(leaf, Tensor):
-            return leaf.detach().cpu()
-        return torch.from_numpy(np.array(keras.ops.convert_to_numpy(leaf)))
-
-    return keras.tree.map_structure(tensor, example)
+    return keras.tree.map_structure(as_tensor, example)
 
 
 def likely(model: Any) -> Any:
