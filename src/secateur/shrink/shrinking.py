@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from secateur.graph.coupling import Coupling
 from secateur.graph.following import TraceError, arguments, couple
 from secateur.masks import apply
-from secateur.modules import in_eval_mode, unwrap
+from secateur.modules import in_eval_mode, refuse_keras, unwrap
 from secateur.shrink.checking import differences, inputs_like, outputs
 from secateur.shrink.cutting import Kept, cut, cut_optimizer, guesses, named_tensors
 from secateur.shrink.dead import DeadUnits
@@ -104,7 +104,7 @@ def shrink(
         the smaller network, in the mode of the model; :func:`shrinkage` returns the record of what was removed.
 
     Raises:
-        BadTargetError: a mask does not fit the model.
+        BadTargetError: a mask does not fit the model, or it is one of Keras.
 
     Warns:
         NothingShrunkWarning: nothing could be removed, or the model could not be traced.
@@ -126,6 +126,7 @@ def shrink(
         2.weight        2     2
         58 parameters -> 23; outputs differ by ... of their range at most
     """
+    refuse_keras(model, "shrink", inside=True)
     original = unwrap(model)
     masked = _masked(original, masks)
     try:

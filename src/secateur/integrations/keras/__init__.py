@@ -34,6 +34,7 @@ from secateur.integrations.keras.schedules import ConstantSparsity, PolynomialDe
 from secateur.integrations.keras.shrinking import shrink
 from secateur.integrations.keras.targets import prunable
 from secateur.integrations.keras.tracing import couple
+from secateur.integrations.keras.units import prune_units
 from secateur.shrink.shrinking import shrinkage
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "prunable",
     "prune",
     "prune_low_magnitude",
+    "prune_units",
     "shrink",
     "shrinkage",
     "strip_pruning",

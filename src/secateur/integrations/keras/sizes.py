@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["changes"]
+__all__ = ["changes", "counted"]
 
 Shape = tuple[int, ...]
 
@@ -26,7 +26,7 @@ COUNTED: tuple[tuple[str, str, int, str], ...] = (
 )
 
 
-def changes(layer: Any, shapes: Mapping[str, tuple[Shape, Shape]], counted: Mapping[int, int]) -> dict[str, Any]:
+def changes(layer: Any, shapes: Mapping[str, tuple[Shape, Shape]], left: Mapping[int, int]) -> dict[str, Any]:
     """Return what is other in the config of a layer whose variables lose some of their units.
 
     What is not known here stays as it is; the layer then comes out with other shapes, which shows.
@@ -34,13 +34,24 @@ def changes(layer: Any, shapes: Mapping[str, tuple[Shape, Shape]], counted: Mapp
     Args:
         layer: any ``keras.Layer``.
         shapes: of the variables that change, before and after, by their names in the layer.
-        counted: numbers that count units in what the layer does, and what they become.
+        left: numbers that count units in what the layer does, and what they become.
     """
-    return dict(_changes(layer, shapes, counted))
+    return dict(_changes(layer, shapes, left))
+
+
+def counted(model: Any) -> set[int]:
+    """Return the variables of a model, by ``id``, whose units a config counts, so that they can be fewer."""
+    found: set[int] = set()
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        if isinstance(layer, keras.Model | keras.layers.Wrapper):
+            found |= counted(layer)
+        names = [name for kind, name, *_ in COUNTED if isinstance(layer, getattr(keras.layers, kind))]
+        found |= {id(variable) for variable in layer.weights if variable.name in names}
+    return found
 
 
 def _changes(
-    layer: Any, shapes: Mapping[str, tuple[Shape, Shape]], counted: Mapping[int, int]
+    layer: Any, shapes: Mapping[str, tuple[Shape, Shape]], left: Mapping[int, int]
 ) -> Iterator[tuple[str, Any]]:
     for kind, name, axis, key in COUNTED:
         if isinstance(layer, getattr(keras.layers, kind)) and name in shapes:
@@ -48,8 +59,8 @@ def _changes(
             yield key, after
             if getattr(layer, "groups", 1) == _inputs(layer) > 1:  # a depthwise convolution: a group for each input
                 yield "groups", layer.groups * after // before
-    if isinstance(layer, keras.layers.Reshape) and counted:
-        yield "target_shape", tuple(counted.get(size, size) for size in layer.target_shape)
+    if isinstance(layer, keras.layers.Reshape) and left:
+        yield "target_shape", tuple(left.get(size, size) for size in layer.target_shape)
 
 
 def _inputs(layer: Any) -> int:

@@ -34,7 +34,7 @@ class Traced(nn.Module):
         self._model = (model,)  # in a tuple, so that its parameters are not this module's too
         self.variables: dict[str, Any] = {}
         for variable in (*model.trainable_variables, *model.non_trainable_variables):
-            name = _free(variable.path.replace(".", "_"), self.variables)
+            name = self._free(variable.path)
             self.variables[name] = variable
             value = read(variable).cpu()
             if value.is_floating_point():
@@ -44,9 +44,14 @@ class Traced(nn.Module):
         self.layers: dict[str, Any] = {}
         for layer in model._flatten_layers(include_self=False):
             if not isinstance(layer, keras.layers.InputLayer):
-                name = _free(layer.name.replace(".", "_"), {**self.layers, **self.variables, **self._modules})
+                name = self._free(layer.name)
                 self.layers[name] = layer
                 self.add_module(name, _Place(layer))
+
+    def _free(self, wanted: str) -> str:
+        """Return a name that no part of this module has yet; dots would lead into parts of it."""
+        name = wanted.replace(".", "_")
+        return next(each for each in (name, *(f"{name}:{n}" for n in range(1, 100_000))) if not hasattr(self, each))
 
     @property
     def model(self) -> Any:
@@ -85,13 +90,6 @@ def _instead(layer: Any, place: nn.Module) -> Iterator[None]:
         yield
     finally:
         del layer.__dict__["call"]
-
-
-def _free(name: str, taken: Any) -> str:
-    """Return a name that is not taken yet."""
-    if name not in taken:
-        return name
-    return next(each for count in range(1, len(taken) + 2) if (each := f"{name}:{count}") not in taken)
 
 
 def couple(model: Any, example: Any = None) -> Coupling:
