@@ -33,7 +33,7 @@ from secateur.integrations.keras.pruning import (
 from secateur.integrations.keras.schedules import ConstantSparsity, PolynomialDecay
 from secateur.integrations.keras.shrinking import shrink
 from secateur.integrations.keras.targets import prunable
-from secateur.integrations.keras.tracing import couple
+from secateur.integrations.keras.tracing import couple, example_for
 from secateur.integrations.keras.units import prune_units
 from secateur.shrink.shrinking import shrinkage
 
@@ -44,6 +44,7 @@ __all__ = [
     "UpdatePruningStep",
     "apply_masks",
     "couple",
+    "example_for",
     "masks_of",
     "measure",
     "pack",

@@ -17,7 +17,7 @@ from secateur.integrations.keras.building import assign, graph_of, is_graph, res
 from secateur.integrations.keras.elsewhere import ask
 from secateur.integrations.keras.sizes import changes
 from secateur.integrations.keras.targets import as_array
-from secateur.integrations.keras.tracing import Traced, couple, given, likely
+from secateur.integrations.keras.tracing import Traced, couple, example_for, given
 from secateur.shrink.checking import TOLERANCES, differences, inputs_like
 from secateur.shrink.cutting import Kept, kept_along, named_tensors
 from secateur.shrink.dead import DeadUnits
@@ -75,7 +75,7 @@ def shrink(model: Any, example: Any = None) -> Any:
         net/b/kernel      2     2
         58 parameters -> 30; outputs differ by ... of their range at most
     """
-    example = likely(model) if example is None else example
+    example = example_for(model) if example is None else example
     whole = model if is_graph(model) else graph_of(model, given(example))
     inputs = [given(example), *(inputs_like(given(example), seed) for seed in (0, 1))]
     compared = _comparison(model, inputs)

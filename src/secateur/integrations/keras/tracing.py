@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import torch
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
 
 from secateur.graph.coupling import Coupling
 from secateur.graph.following import couple as core_couple
 from secateur.integrations.keras.targets import as_tensor, read
 from secateur.vocabulary import BadTargetError
 
-__all__ = ["Traced", "couple", "given", "likely"]
+__all__ = ["Traced", "couple", "example_for", "given"]
 
 
 class Traced(nn.Module):
@@ -124,7 +124,7 @@ def couple(model: Any, example: Any = None) -> Coupling:
             f"units are followed on the torch backend, this is {keras.backend.backend()}: save the model, and load it "
             "where KERAS_BACKEND=torch is set"
         )
-    example = likely(model) if example is None else example
+    example = example_for(model) if example is None else example
     with keras.device("cpu:0"):
         return core_couple(Traced(model), (given(example),))
 
@@ -135,21 +135,33 @@ def given(example: Any) -> Any:
     return keras.tree.map_structure(as_tensor, example)
 
 
-def likely(model: Any) -> Any:
-    """Make up an example for a model whose inputs have known shapes: two draws of noise.
+def example_for(model: Any, batch: int = 2) -> Any:
+    """Make up what a model takes, of noise, for a model whose inputs have known shapes.
+
+    Args:
+        model: a sequential or functional ``keras.Model``.
+        batch: the size of the first axis.
+
+    Returns:
+        Float32 NumPy arrays, in the structure of the model's inputs; the same each time.
 
     Raises:
         BadTargetError: an input has an axis of unknown size, holds no floats, or the model knows none of its inputs.
-    """
-    generator = torch.Generator().manual_seed(0)
 
-    def draw(spec: Any) -> Tensor:
+    Example:
+        >>> import keras
+        >>> example_for(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])).shape
+        (2, 4)
+    """
+    generator = np.random.default_rng(0)
+
+    def draw(spec: Any) -> Any:
         shape = tuple(spec.shape)[1:]
         if None in shape or not keras.backend.is_float_dtype(spec.dtype):
             raise BadTargetError(
                 f"the input {spec.name!r} of {model.name} is {tuple(spec.shape)} of {spec.dtype}: give an example of it"
             )
-        return torch.randn(2, *shape, generator=generator)
+        return generator.standard_normal((batch, *shape), dtype=np.float32)
 
     try:
         inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input

@@ -51,5 +51,5 @@ def prune_units(model: Any, sparsity: float, example: Any = None, *, choice: Uni
     choice = replace(choice, ignore=(*choice.ignore, *stay))
     masks = choice(unit_weights(traced, choice.coupling), sparsity)
     for name, mask in masks.items():
-        assign(traced.variables[name], traced.get_parameter(name) * mask)
+        assign(traced.variables[name], traced.get_parameter(name).masked_fill(~mask, 0.0))
     return masks
