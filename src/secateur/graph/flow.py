@@ -49,10 +49,12 @@ def compressed(full: Tensor) -> Tensor:
         torch.Size([1, 2])
     """
     for dim in range(full.ndim):
-        if full.shape[dim] > 1:
-            first = full.narrow(dim, 0, 1)
-            if full.stride(dim) == 0 or bool((full == first).all()):
-                full = first
+        if full.shape[dim] > 1 and full.stride(dim) == 0:
+            full = full.narrow(dim, 0, 1)
+    for dim in range(full.ndim):
+        first = full.narrow(dim, 0, 1) if full.shape[dim] > 1 else full
+        if bool((full == first).all()):
+            full = first
     return full
 
 

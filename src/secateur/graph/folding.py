@@ -29,13 +29,13 @@ def fold_of(walk: Walk, node: fx.Node, bias: Any, weight: fx.Node) -> tuple[str,
         weight: its argument.
     """
     if (known := walk.flow(bias)) is not None:
-        return (known.name if known.value.ndim == 1 and _used_once(bias) else ""), 1
+        return (known.name if known.value.ndim == 1 and not known.places and _used_once(bias) else ""), 1
     users = list(node.users)
     if len(users) == 1 and operation(users[0]) == "batch_norm" and users[0].args[0] is node:
         mean: Any = users[0].args[3]
         found = walk.flow(mean)
-        stays = found is not None and found.name and _used_once(mean) and not users[0].args[5]
-        return (found.name if found is not None and stays else ""), -1
+        own = found is not None and not found.places and _used_once(mean) and not users[0].args[5]
+        return (found.name if found is not None and own else ""), -1
     behind, sign = _behind(walk, node)
     if behind is not None:
         return behind.name, sign
@@ -46,7 +46,7 @@ def fold_of(walk: Walk, node: fx.Node, bias: Any, weight: fx.Node) -> tuple[str,
 
 
 def _behind(walk: Walk, node: fx.Node) -> tuple[Flow | None, int]:
-    """Return the vector of the model that alone meets what a layer writes, in a sum or a difference."""
+    """Return the parameter of one axis that alone meets what a layer writes, in a sum or a difference."""
     while len(node.users) == 1:
         user = next(iter(node.users))
         name = operation(user)
@@ -62,15 +62,24 @@ def _behind(walk: Walk, node: fx.Node) -> tuple[Flow | None, int]:
 
 
 def _vector(walk: Walk, node: Any) -> Flow | None:
-    """Return the parameter or buffer of one axis that an argument is, if nothing else reads it."""
+    """Return the parameter of one axis that an argument is, if nothing else reads it.
+
+    No buffer: those that are not saved would be made anew without what was folded into them.
+    """
     while isinstance(node, fx.Node) and _used_once(node):
         flow = walk.flow(node)
         if flow is not None:
-            return flow if flow.name and not flow.places and flow.value.ndim == 1 else None
+            plain = flow.value.ndim == 1 and not flow.places and _is_parameter(walk, flow.name)
+            return flow if plain else None
         if operation(node) not in _MOVES:
             return None
         node = node.args[0]
     return None
+
+
+def _is_parameter(walk: Walk, name: str) -> bool:
+    path, _, leaf = name.rpartition(".")
+    return bool(leaf) and leaf in walk.model.get_submodule(path)._parameters
 
 
 def _used_once(node: fx.Node) -> bool:

@@ -144,7 +144,9 @@ class Walk:
         reason = f"{why or operation(node)} at {place(node)}"
         labelled = [flow for flow in self.operands(node) if flow.labels is not None]
         stored = [flow for flow in self.operands(node) if flow.name]
-        if labelled or stored:
+        # Constants made of a parameter, such as the angles of rotary positions, are nobody's units.
+        live = any(flow.live is not None and bool(flow.live.any()) for flow in self.operands(node))
+        if labelled or any(live or not flow.places for flow in stored):
             self._unknown[reason] = None
         for flow in labelled:
             self.pin(flow, reason)
