@@ -49,9 +49,8 @@ class Traced(nn.Module):
                 self.add_module(name, _Place(layer))
 
     def _free(self, wanted: str) -> str:
-        """Return a name that no part of this module has yet; dots would lead into parts of it."""
-        name = wanted.replace(".", "_")
-        return next(each for each in (name, *(f"{name}:{n}" for n in range(1, 100_000))) if not hasattr(self, each))
+        """Return a name that nothing of this module has yet."""
+        return next(each for n in range(100_000) if not hasattr(self, each := f"{wanted}:{n}" if n else wanted))
 
     @property
     def model(self) -> Any:
