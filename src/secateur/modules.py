@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["in_eval_mode", "innermost", "unwrap"]
+from secateur.vocabulary import BadTargetError
+
+__all__ = ["in_eval_mode", "innermost", "refuse_keras", "unwrap"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -24,6 +27,26 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = cast(nn.Module, model.module)
         else:
             return model
+
+
+def refuse_keras(model: Any, name: str, inside: bool = False) -> None:
+    """Refuse a Keras model, which on the torch backend is a module too but reads weights from variables of its own.
+
+    Args:
+        model: of any kind.
+        name: of the function that was called; the adapter has one of the same name.
+        inside: refuse a torch module that holds a layer of Keras too.
+
+    Raises:
+        BadTargetError: the model is one of Keras.
+    """
+    layer = getattr(getattr(sys.modules.get("keras"), "layers", None), "Layer", None)
+    if layer is None:
+        return
+    if isinstance(model, layer):
+        raise BadTargetError(f"secateur.{name} takes a torch module; for Keras: secateur.integrations.keras.{name}")
+    if inside and isinstance(model, nn.Module) and any(isinstance(module, layer) for module in model.modules()):
+        raise BadTargetError(f"secateur.{name} cannot follow the Keras layers inside this torch module")
 
 
 def innermost(optimizer: Optimizer) -> Optimizer:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from secateur.choose.selection import Choice
 from secateur.choose.targets import prunable
 from secateur.masks import Masks, apply
+from secateur.modules import refuse_keras
 from secateur.vocabulary import Weights
 
 __all__ = ["prune"]
@@ -45,5 +46,6 @@ def prune(
         >>> int((net.weight != 0).sum())
         10
     """
+    refuse_keras(model, "prune")
     masks = choice(prunable(model) if weights is None else weights, sparsity, within)
     return apply(model, masks)

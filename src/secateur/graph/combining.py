@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, fx
 
 from secateur.graph.flow import Flow, along, laid
-from secateur.graph.units import none
 from secateur.graph.walk import Rule, Walk, operation, place
 
 __all__ = ["RULES"]
@@ -16,10 +15,13 @@ __all__ = ["RULES"]
 # fmt: off
 _ONE_BY_ONE = """
     relu relu6 gelu silu hardswish hardsigmoid sigmoid tanh elu leaky_relu hardtanh mish softplus softsign selu celu
-    log_sigmoid logsigmoid dropout feature_dropout alpha_dropout neg abs exp expm1 log log1p sqrt rsqrt square sin cos
-    erf reciprocal sign round floor ceil clamp clamp_min clamp_max to _to_copy type_as float half double bfloat16 bool
-    logical_not threshold rrelu hardshrink softshrink tanhshrink nan_to_num positive contiguous clone alias detach
-    lift_fresh lift_fresh_copy
+    log_sigmoid logsigmoid neg abs exp expm1 log log1p sqrt rsqrt square sin cos
+    erf reciprocal sign round floor ceil clamp clamp_min clamp_max
+    logical_not threshold rrelu hardshrink softshrink tanhshrink nan_to_num positive
+""".split()  # noqa: SIM905
+_THE_SAME = """
+    to _to_copy type_as float half double bfloat16 bool contiguous clone alias detach lift_fresh lift_fresh_copy
+    dropout feature_dropout alpha_dropout
 """.split()  # noqa: SIM905
 _TOGETHER = """
     add sub rsub subtract mul multiply div divide true_divide maximum minimum where masked_fill pow lerp addcmul
@@ -43,7 +45,16 @@ def _one_by_one(walk: Walk, node: fx.Node, value: Any) -> Any:
     flow = walk.flow(node.args[0])
     if flow is None or flow.value.shape != value.shape:
         return walk.unknown(node, value)
+    flow = walk.awake(flow)
     return Flow(value, flow.labels, flow.live)
+
+
+def _the_same(walk: Walk, node: fx.Node, value: Any) -> Any:
+    """Copies and casts: a parameter is still the parameter."""
+    flow = walk.flow(node.args[0])
+    if flow is None or flow.value.shape != value.shape:
+        return walk.unknown(node, value)
+    return Flow(value, flow.labels, flow.live, flow.name, flow.places)
 
 
 def _together(walk: Walk, node: fx.Node, value: Any) -> Flow:
@@ -51,17 +62,26 @@ def _together(walk: Walk, node: fx.Node, value: Any) -> Flow:
     given = [*node.args, *node.kwargs.values()]
     flows = [flow for each in given if (flow := walk.flow(each)) is not None]
     live = _live(operation(node), flows, value.ndim)
+    if not any(flow.labels is not None or (flow.live is not None and bool(flow.live.any())) for flow in flows):
+        flows = _awake(walk, flows)
     labelled = [flow for flow in flows if flow.labels is not None]
     if not labelled:
-        if any(flow.name for flow in flows) and any(flow.live is not None and bool(flow.live.any()) for flow in flows):
+        if bool(live.any()):  # a parameter beside an activation without units keeps its size
             for flow in flows:
-                _keeps(walk, flow)
+                walk.keep(flow)
         return Flow(value, live=live)
     result = Flow(value, _united(walk, labelled, node, value.ndim), live)
     for flow in flows:
         if flow.labels is None:
             _beside(walk, result, flow, node)
     return result
+
+
+def _awake(walk: Walk, flows: list[Flow]) -> list[Flow]:
+    """Parameters that are computed with each other: they have units if each of them has one axis for them."""
+    if any(flow.name and sum(size > 1 for size in flow.shape) > 1 for flow in flows):
+        return flows
+    return [walk.awake(flow) for flow in flows]
 
 
 def _united(walk: Walk, labelled: list[Flow], node: fx.Node, ndim: int) -> Tensor:
@@ -95,17 +115,10 @@ def _beside(walk: Walk, result: Flow, other: Flow, node: fx.Node) -> None:
             if other.shape[dim - offset] > 1 and dim in met[:1]:
                 others = [each for each in along(result.labels) if each != dim]
                 walk.even(result, others)
-                walk.store(other.name, dim - offset, "follows", result.labels.reshape(-1).expand(result.shape[dim]))
+                walk.store(other, dim - offset, "follows", result.labels.reshape(-1).expand(result.shape[dim]))
         return
     told = [dim for dim in met if _tells(other, dim - offset)]
     walk.whole(result, told, f"{operation(node)} with what belongs to no unit at {place(node)}")
-
-
-def _keeps(walk: Walk, flow: Flow) -> None:
-    """A parameter beside an activation without units keeps its size."""
-    if flow.name:
-        for dim, size in enumerate(flow.shape):
-            walk.store(flow.name, dim, "follows", none(size))
 
 
 def _tells(other: Flow, dim: int) -> bool:
@@ -133,9 +146,10 @@ def _zero(flow: Flow, live: Tensor, ndim: int) -> Tensor:
     if bool(live.all()):
         return torch.zeros_like(live)
     zero = laid(flow.value, ndim) == 0
+    known = [] if flow.labels is None or bool(live.any()) else along(laid(flow.labels, ndim))
     for dim in range(ndim):
-        # A parameter may differ along an axis along which nothing is live.
-        if live.shape[dim] == 1 and zero.shape[dim] > 1 and not flow.name:
+        # A parameter, or what was computed from one, may differ along an axis along which nothing is live.
+        if live.shape[dim] == 1 and zero.shape[dim] > 1 and not flow.name and dim not in known:
             zero = zero.all(dim, keepdim=True)
     return zero & ~live
 
@@ -187,9 +201,16 @@ def _spatial(node: fx.Node) -> int:
     return next(int(letter) for letter in operation(node) if letter.isdigit())
 
 
+def _shaped(walk: Walk, node: fx.Node, value: Any) -> Any:
+    """Constants as many as there are of something else, and all alike."""
+    return Flow(value, live=torch.zeros((1,) * value.ndim, dtype=torch.bool))
+
+
 RULES: dict[str, Rule] = (
     dict.fromkeys(_ONE_BY_ONE, _one_by_one)
+    | dict.fromkeys(_THE_SAME, _the_same)
     | dict.fromkeys(_TOGETHER, _together)
     | dict.fromkeys(_OVER, _over)
     | dict.fromkeys(_BY_CHANNEL, _by_channel)
+    | dict.fromkeys(["ones_like", "zeros_like", "full_like"], _shaped)
 )

@@ -55,7 +55,8 @@ class Site:
         live: which inputs depend on the model's inputs, bool (G, I).
         constant: the value of each input that does not; NaN where it differs from place to place, float64 (G, I).
         exact: whether constants other than zero can be moved into what is added afterwards.
-        fold: where they are moved to: a bias, a running mean (from which they are taken), or a bias to be made.
+        fold: where they are moved to: a bias, a running mean, or a bias to be made; "" if to nowhere.
+        sign: 1 if they are added there, -1 if taken away, as from a running mean.
     """
 
     place: str
@@ -66,6 +67,7 @@ class Site:
     constant: Tensor
     exact: bool
     fold: str
+    sign: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,12 @@ class Size:
     labels: Tensor
     dim: int
     old: int
+
+    def left(self, units: set[int]) -> int:
+        """Return what the number becomes without some units."""
+        gone = member(self.labels, units)
+        total = self.labels.shape[self.dim]
+        return self.old * int((~gone).movedim(self.dim, 0).reshape(total, -1).any(1).sum()) // total
 
 
 @dataclass(frozen=True, eq=False)

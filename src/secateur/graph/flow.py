@@ -24,12 +24,15 @@ class Flow:
         labels: the unit of each element; None where there are no units.
         live: which elements depend on the inputs of the model; None for what is no tensor.
         name: of the parameter or buffer that the value is; "" for activations.
+        places: of a parameter that was moved: where its elements are stored along each of its own axes, compressed;
+            () for one that is as it is stored.
     """
 
     value: Any
     labels: Tensor | None = None
     live: Tensor | None = None
     name: str = ""
+    places: tuple[Tensor, ...] = ()
 
     @property
     def shape(self) -> torch.Size:
@@ -46,10 +49,12 @@ def compressed(full: Tensor) -> Tensor:
         torch.Size([1, 2])
     """
     for dim in range(full.ndim):
-        if full.shape[dim] > 1:
-            first = full.narrow(dim, 0, 1)
-            if full.stride(dim) == 0 or bool((full == first).all()):
-                full = first
+        if full.shape[dim] > 1 and full.stride(dim) == 0:
+            full = full.narrow(dim, 0, 1)
+    for dim in range(full.ndim):
+        first = full.narrow(dim, 0, 1) if full.shape[dim] > 1 else full
+        if bool((full == first).all()):
+            full = first
     return full
 
 

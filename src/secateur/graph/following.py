@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from secateur.graph import attention, combining, layers, moving, norms
 from secateur.graph.coupling import Coupling
 from secateur.graph.walk import Rule, Walk
-from secateur.modules import in_eval_mode, unwrap
+from secateur.modules import in_eval_mode, refuse_keras, unwrap
 from secateur.vocabulary import SecateurError
 
 __all__ = ["TraceError", "couple", "trace"]
@@ -50,6 +50,7 @@ def couple(model: nn.Module, example: Any) -> Coupling:
         8      0.weight    2.weight
         2      2.weight    -         an output of the model
     """
+    refuse_keras(model, "couple", inside=True)
     model = unwrap(model)
     args, kwargs = arguments(example)
     with in_eval_mode(model), torch.no_grad():

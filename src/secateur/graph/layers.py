@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from secateur.graph.coupling import Axis, Site
 from secateur.graph.flow import Flow, spread, vector
+from secateur.graph.folding import fold_of
+from secateur.graph.places import own_axis
 from secateur.graph.units import none
 from secateur.graph.walk import Rule, Walk, operation, place
 
-__all__ = ["RULES", "WITH_BIAS", "product"]
-
-WITH_BIAS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # a bias may be made for these if they have none
+__all__ = ["RULES", "product"]
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,11 @@ def _layer(
         return _depthwise(walk, layer, reads, live, value)
     if layer.groups > 1 and layer.out_dim == 1:
         return walk.unknown(node, value, "grouped transposed convolution")
+    site = _site(walk, node, layer, live, named["weight"])
+    if site is None:
+        return walk.unknown(node, value, f"{operation(node)} with a weight whose axes are rearranged")
+    walk.sites.append(site)
     _store_reads(walk, layer, reads)
-    walk.sites.append(_site(walk, node, layer, live, named["weight"]))
     return _written(walk, layer, live, value)
 
 
@@ -120,9 +123,9 @@ def _depthwise(walk: Walk, layer: _Layer, reads: Tensor, live: Tensor, value: Te
     each = matrix.shape[1]
     outputs = reads.repeat_interleave(each)
     # The axis of all channels is the first in either layout; where it holds outputs, each input has several.
-    walk.store(layer.weight.name, 0, "follows", outputs if layer.out_dim == 0 else reads)
+    walk.store(layer.weight, 0, "follows", outputs if layer.out_dim == 0 else reads)
     if layer.out_dim == 1:
-        walk.store(layer.weight.name, 1, "follows", none(each))
+        walk.store(layer.weight, 1, "follows", none(each))
     _store_bias(walk, layer, outputs)
     rows = (live[:, None] & (matrix != 0).flatten(2).any(-1)).flatten()
     return Flow(value, spread(outputs, layer.dim, value.ndim), spread(rows, layer.dim, value.ndim))
@@ -136,14 +139,14 @@ def _store_reads(walk: Walk, layer: _Layer, reads: Tensor | None) -> None:
         columns = reads.view(layer.groups, ins)
         walk.units.unite(columns, columns[:1], layer.weight.name)
         reads = columns[0]
-    walk.store(layer.weight.name, layer.in_dim, "reads", reads)
+    walk.store(layer.weight, layer.in_dim, "reads", reads)
 
 
 def _store_bias(walk: Walk, layer: _Layer, outputs: Tensor) -> None:
     bias = walk.flow(layer.bias)
     if bias is not None and bias.name:
         if bias.value.ndim == 1:
-            walk.store(bias.name, 0, "follows", outputs)
+            walk.store(bias, 0, "follows", outputs)
         else:
             walk.units.pin(outputs.tolist(), "a bias of several axes")
 
@@ -155,15 +158,18 @@ def _written(walk: Walk, layer: _Layer, live: Tensor, value: Tensor) -> Flow:
     if layer.groups > 1:
         rows = outputs.view(layer.groups, -1)
         walk.units.unite(rows, rows[:1])
-    walk.store(layer.weight.name, layer.out_dim, "writes", outputs)
+    walk.store(layer.weight, layer.out_dim, "writes", outputs)
     _store_bias(walk, layer, outputs)
     used = (matrix != 0).any(-1) & live.view(layer.groups, 1, -1)
     dim, ndim = layer.dim, value.ndim
     return Flow(value, spread(outputs, dim, ndim), spread(used.any(-1).flatten(), dim, ndim))
 
 
-def _site(walk: Walk, node: fx.Node, layer: _Layer, live: Tensor, weight: fx.Node) -> Site:
+def _site(walk: Walk, node: fx.Node, layer: _Layer, live: Tensor, weight: fx.Node) -> Site | None:
     """Note what is read here: what is constant, its value, and where that could be moved to."""
+    ins, outs = (own_axis(layer.weight, dim) for dim in (layer.in_dim, layer.out_dim))
+    if ins is None or outs is None:
+        return None
     constant = torch.full(live.shape, torch.nan, dtype=torch.float64)
     still = (~live).nonzero().flatten()
     if len(still) and layer.x.value.numel():
@@ -172,33 +178,14 @@ def _site(walk: Walk, node: fx.Node, layer: _Layer, live: Tensor, weight: fx.Nod
         constant[still[same]] = rows[same, 0].double()
     return Site(
         place(node),
-        Axis(layer.weight.name, layer.in_dim, "reads"),
-        Axis(layer.weight.name, layer.out_dim, "writes"),
+        Axis(layer.weight.name, ins, "reads"),
+        Axis(layer.weight.name, outs, "writes"),
         layer.groups,
         live.reshape(layer.groups, -1),
         constant.reshape(layer.groups, -1),
         not layer.padded,
-        _fold(walk, node, layer, weight),
+        *fold_of(walk, node, layer.bias, weight),
     )
-
-
-def _fold(walk: Walk, node: fx.Node, layer: _Layer, weight: fx.Node) -> str:
-    """Return the tensor that constants can be moved into: a bias, the running mean behind, or a bias to be made."""
-    if (bias := walk.flow(layer.bias)) is not None:
-        return bias.name if bias.value.ndim == 1 and _used_once(layer.bias) else ""
-    users = list(node.users)
-    if len(users) == 1 and operation(users[0]) == "batch_norm" and users[0].args[0] is node:
-        mean: Any = users[0].args[3]
-        found = walk.flow(mean)
-        return found.name if found is not None and found.name and _used_once(mean) and not users[0].args[5] else ""
-    path, _, leaf = layer.weight.name.rpartition(".")
-    owner = walk.model.get_submodule(path)
-    plain = type(owner) in WITH_BIAS and leaf == "weight" and _used_once(weight)
-    return f"{path}.bias".lstrip(".") if plain and owner.bias is None and not owner._forward_hooks else ""
-
-
-def _used_once(node: fx.Node) -> bool:
-    return len(node.users) == 1
 
 
 def _numbers(padding: Any) -> list[int]:
@@ -210,8 +197,8 @@ def _embedding(walk: Walk, node: fx.Node, value: Any) -> Any:
     if table is None or entries is None or not table.name:
         return walk.unknown(node, value)
     outputs = walk.units.new(table.shape[1])
-    walk.store(table.name, 0, "looks up", none(table.shape[0]))
-    walk.store(table.name, 1, "writes", outputs)
+    walk.store(table, 0, "looks up", none(table.shape[0]))
+    walk.store(table, 1, "writes", outputs)
     live = (table.value != 0).any(0)
     return Flow(value, spread(outputs, -1, value.ndim), spread(live, -1, value.ndim))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from secateur.graph.flow import Flow, along, compressed
+from secateur.graph.places import moved
 from secateur.graph.units import NONE
 from secateur.graph.walk import Rule, Walk, operation, place
 
@@ -18,13 +19,17 @@ __all__ = ["RULES"]
 def _reshape(walk: Walk, node: fx.Node, value: Any) -> Any:
     """View, reshape, flatten: units stay a rectangle, which the code may count."""
     flow = walk.flow(node.args[0])
-    if flow is None or flow.labels is None:
-        return _moved(walk, node, value)
+    if flow is None:
+        return walk.unknown(node, value)
+    live = _live(flow, lambda full: full.reshape(value.shape))
+    if flow.labels is None:
+        places = moved(flow, lambda full: full.reshape(value.shape)) if flow.name else ()
+        return Flow(value, None, live, flow.name, places)
     walk.even(flow, along(flow.labels)[1:])
     labels = compressed(flow.labels.expand(flow.shape).reshape(value.shape))
     for dim in along(labels):
         walk.count(node, labels, dim, value.shape[dim])
-    return Flow(value, labels, _live(flow, lambda full: full.reshape(value.shape)))
+    return Flow(value, labels, live)
 
 
 def _moved(walk: Walk, node: fx.Node, value: Any) -> Any:
@@ -39,7 +44,7 @@ def _moved(walk: Walk, node: fx.Node, value: Any) -> Any:
 
     live = _live(flow, again)
     if flow.labels is None:
-        return Flow(value, live=live)
+        return Flow(value, None, live, flow.name, moved(flow, again) if flow.name else ())
     labels = compressed(again(flow.labels.expand(flow.shape)))
     if operation(node) in ("expand", "repeat"):
         for dim in along(labels):

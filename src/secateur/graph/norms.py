@@ -35,7 +35,7 @@ def _followed(walk: Walk, node: fx.Node, value: Tensor, x: Any, weight: Any, sto
     for each in stored:
         known = walk.flow(each)
         if known is not None and known.name:
-            walk.store(known.name, 0, "follows", units if units is not None else none(flow.shape[dim]))
+            walk.store(known, 0, "follows", units if units is not None else none(flow.shape[dim]))
         elif known is not None:
             return walk.unknown(node, value, "a norm with computed numbers")
     live = flow.live
@@ -63,7 +63,7 @@ def _group_norm(walk: Walk, node: fx.Node, value: Any) -> Any:
     for each in node.args[2:4]:
         known = walk.flow(each)
         if known is not None and known.name:
-            walk.store(known.name, 0, "follows", units if units is not None else none(flow.shape[1]))
+            walk.store(known, 0, "follows", units if units is not None else none(flow.shape[1]))
         elif known is not None:
             return walk.unknown(node, value, "a norm with computed numbers")
     return Flow(value, flow.labels, spread(live, 1, value.ndim))
@@ -84,7 +84,7 @@ def _layer_norm(walk: Walk, node: fx.Node, value: Any) -> Any:
         known = walk.flow(each)
         if known is not None and known.name:
             for dim, size in enumerate(known.shape):
-                walk.store(known.name, dim, "follows", _labels_along(flow, dims[dim], size))
+                walk.store(known, dim, "follows", _labels_along(flow, dims[dim], size))
     return Flow(value, flow.labels, live)
 
 

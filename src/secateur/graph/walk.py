@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from secateur.graph.coupling import Axis, Coupling, Site, Size, grouped
-from secateur.graph.flow import Flow, along
-from secateur.graph.units import Units, none
+from secateur.graph.flow import Flow, along, spread
+from secateur.graph.places import differing, own_axis, own_sizes
+from secateur.graph.units import NONE, Units, none
 
 __all__ = ["Rule", "Walk", "operation", "place"]
 
@@ -37,12 +38,16 @@ class Walk:
         self._rules = rules
         self._axes: dict[tuple[str, int], tuple[str, Tensor]] = {}
         self._unknown: dict[str, None] = {}
+        self._names: set[str] = set()
 
     # -- running ------------------------------------------------------------------------------------------------
 
     def run(self, program: Any, inputs: Sequence[Any]) -> None:
         """Follow the graph of an exported program from its inputs to its outputs."""
         bound = self._bind(program, inputs)
+        for node in list(program.graph.nodes):
+            if operation(node) == "_assert_tensor_metadata":  # it would count as one that reads the value
+                program.graph.erase_node(node)
         last = _last_uses(program.graph)
         for node in program.graph.nodes:
             if node.op == "placeholder":
@@ -62,14 +67,23 @@ class Walk:
         units = {Axis(name, dim, role): self.units.roots(labels) for (name, dim), (role, labels) in self._axes.items()}
         sizes = tuple(replace(size, labels=self.units.roots(size.labels)) for size in self.sizes)
         pinned = self.units.pinned()
-        groups, sites = grouped(units, pinned), tuple(self.sites)
+        groups, sites = grouped(units, pinned), tuple(self._proved(site, units) for site in self.sites)
         return Coupling(units, groups, pinned, sites, sizes, self.positions, tuple(self._unknown))
+
+    def _proved(self, site: Site, units: dict[Axis, Tensor]) -> Site:
+        """Return a site that folds only into what lies along the units it writes."""
+        bias = units.get(Axis(site.fold, 0, ""))
+        made = bias is None and site.fold not in self._names
+        alone = bias is None and len(units[site.writes]) == 1  # a number for the only unit is beside it anyway
+        along_units = bias is not None and torch.equal(bias, units[site.writes])
+        return site if made or alone or along_units else replace(site, fold="")
 
     def _bind(self, program: Any, inputs: Sequence[Any]) -> dict[str, Flow]:
         signature = program.graph_signature
         stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         constants = {**program.state_dict, **program.constants}
         names = {id(t): name for name, t in reversed([*self.model.named_buffers(), *self.model.named_parameters()])}
+        self._names = set(names.values())
         given = iter(inputs)
         bound: dict[str, Flow] = {}
         for spec in signature.input_specs:
@@ -104,6 +118,7 @@ class Walk:
             # In place: whatever still reads the operand reads the result.
             operand = self.flows[node.args[0]]  # type: ignore[index]
             operand.labels, operand.live = found.labels, found.live
+            operand.name, operand.places = found.name, found.places
         return found
 
     # -- for the rules ------------------------------------------------------------------------------------------
@@ -129,13 +144,14 @@ class Walk:
         reason = f"{why or operation(node)} at {place(node)}"
         labelled = [flow for flow in self.operands(node) if flow.labels is not None]
         stored = [flow for flow in self.operands(node) if flow.name]
-        if labelled or stored:
+        # Constants made of a parameter, such as the angles of rotary positions, are nobody's units.
+        live = any(flow.live is not None and bool(flow.live.any()) for flow in self.operands(node))
+        if labelled or any(live or not flow.places for flow in stored):
             self._unknown[reason] = None
         for flow in labelled:
             self.pin(flow, reason)
         for flow in stored:
-            for dim in range(flow.value.ndim):
-                self.store(flow.name, dim, "follows", none(flow.shape[dim]))
+            self.keep(flow)
         return self.plain(node, value)
 
     def pin(self, flow: Flow, reason: str) -> None:
@@ -143,8 +159,51 @@ class Walk:
         if flow.labels is not None:
             self.units.pin(flow.labels.unique().tolist(), reason)
 
-    def store(self, name: str, dim: int, role: str, labels: Tensor) -> None:
-        """Note which unit each index along an axis of a tensor holds; what is used twice holds the same both times."""
+    def keep(self, flow: Flow) -> None:
+        """Note that a parameter or buffer holds no units, so that it keeps its size."""
+        if flow.name:
+            for axis, size in enumerate(own_sizes(flow)):
+                self._store(flow.name, axis, "follows", none(size))
+
+    def awake(self, flow: Flow) -> Flow:
+        """Give a parameter that is computed with, and has one axis, units of its own: what it meets unites with them.
+
+        Anything else is returned as it is.
+        """
+        dims = [dim for dim, size in enumerate(flow.shape) if size > 1]
+        if not flow.name or flow.labels is not None or len(dims) != 1:
+            return flow
+        labels = self.units.new(flow.shape[dims[0]])
+        self.store(flow, dims[0], "follows", labels)
+        return Flow(flow.value, spread(labels, dims[0], flow.value.ndim), flow.live)
+
+    def store(self, flow: Flow, dim: int, role: str, labels: Tensor) -> None:
+        """Note which unit each index along an axis of a parameter or buffer holds.
+
+        What is used twice holds the same both times. Of an axis that several of the parameter's own became, the units
+        are those of one of these, and the others keep their size.
+        """
+        axis = own_axis(flow, dim)
+        if axis is not None:
+            self._store(flow.name, axis, role, labels)
+            return
+        sizes, axes = own_sizes(flow), differing(flow, dim)
+        if any(flow.places[axis].numel() > flow.shape[dim] for axis in axes):
+            self.units.pin(labels.tolist(), f"{flow.name} is rearranged")
+            self.keep(flow)
+            return
+        laid_out = {axis: none(sizes[axis]) for axis in axes}
+        for axis, own in laid_out.items():
+            own[flow.places[axis].flatten()] = labels
+        whole = [axis for axis, own in laid_out.items() if torch.equal(own[flow.places[axis].flatten()], labels)]
+        for axis, own in laid_out.items():
+            if axis != (whole or axes)[0]:
+                own.fill_(NONE)
+            else:
+                self.units.unite(own[flow.places[axis].flatten()], labels)
+            self._store(flow.name, axis, role, own)
+
+    def _store(self, name: str, dim: int, role: str, labels: Tensor) -> None:
         known = self._axes.get((name, dim))
         if known is None:
             self._axes[name, dim] = role, labels.clone()
@@ -221,7 +280,7 @@ def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
 
 def _forget(flows: Any) -> None:
     for flow in _leaves(flows):
-        if not flow.name:
+        if not flow.name or flow.places:
             flow.value = torch.empty(flow.value.shape, device="meta")
 
 

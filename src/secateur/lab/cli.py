@@ -99,23 +99,32 @@ def sweep(config: Path | None, out: Path | None, data_dir: Path | None, jobs: in
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-def report(folder: Path) -> None:
-    """Build the HTML report of a run or sweep folder anew.
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Page of a Keras file  [default: beside it, .html]")
+def report(path: Path, out: Path | None) -> None:
+    """Build the HTML report of a run or sweep folder anew; measure a Keras file and write its page.
 
     \b
-    Example:
+    Examples:
       secateur report runs/digits-lenet-300-100-gradual-s0.9-seed0
+      secateur report model.keras --out page.html
     """
+    from secateur.lab import keras_models
     from secateur.lab import report as pages
 
-    click.echo(f"report: {pages.build(folder)}")
+    if keras_models.is_keras(path):
+        page = pages.build_model(keras_models.examine(path), path, out or path.with_suffix(".html"))
+    elif out is not None:
+        raise LabError(f"the report of the folder {path} is written into it: leave --out out")
+    else:
+        page = pages.build(path)
+    click.echo(f"report: {page}")
 
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def inspect(path: Path) -> None:
-    """Show what is in a safetensors, mask or packed file or a run folder: sparsity by tensor, bytes.
+    """Show what is in a safetensors, mask, packed or Keras file or a run folder: sparsity by tensor, bytes.
 
     \b
     Examples:
@@ -123,9 +132,12 @@ def inspect(path: Path) -> None:
       secateur inspect model.safetensors
       secateur inspect model.sct
     """
-    from secateur.lab import show
+    from secateur.lab import keras_models, show
 
-    show.inspect(path)
+    if keras_models.is_keras(path):
+        click.echo(keras_models.measured(path))
+    else:
+        show.inspect(path)
 
 
 @main.command()
@@ -133,16 +145,16 @@ def inspect(path: Path) -> None:
 @click.option("--bits", type=click.IntRange(1, 8), help="Codebooks of so many bits  [default: none, lossless]")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: beside the model, .sct]")
 def pack(path: Path, bits: int | None, out: Path | None) -> None:
-    """Pack the network of a finished run, or a safetensors file, without its zeros.
+    """Pack the network of a finished run, or a safetensors or Keras file, without its zeros.
 
     \b
     Examples:
       secateur pack runs/digits-lenet-300-100-gradual-s0.9-seed0
       secateur pack model.safetensors --bits 5 --out small.sct
     """
-    from secateur.lab import packing
+    from secateur.lab import keras_models, packing
 
-    packed = packing.pack(path, bits, out)
+    packed = (keras_models if keras_models.is_keras(path) else packing).pack(path, bits, out)
     click.echo(f"{packed}\npacked: {packed.path}")
 
 
@@ -175,10 +187,16 @@ def shrink(path: Path, out: Path | None, model: str | None, shape: tuple[int, in
       secateur shrink runs/digits-lenet-300-100-neurons-s0.5-seed0
       secateur shrink runs/demo --out small.safetensors
       secateur shrink pruned.safetensors --model resnet-20 --shape 3,32,32
+      secateur shrink pruned.keras --out small.keras
     """
-    from secateur.lab import packing
+    from secateur.lab import keras_models, packing
 
-    record, file = packing.shrink(path, out, packing.Made(model or "", shape, classes))
+    if keras_models.is_keras(path):
+        if model:
+            raise LabError(f"the Keras file {path} knows its network: leave --model out")
+        record, file = keras_models.shrink(path, out)
+    else:
+        record, file = packing.shrink(path, out, packing.Made(model or "", shape, classes))
     click.echo(f"{record}\nshrunk: {file}")
 
 

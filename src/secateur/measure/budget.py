@@ -16,7 +16,7 @@ from secateur.graph.coupling import Coupling
 from secateur.graph.following import arguments, couple
 from secateur.masks import Masks, apply
 from secateur.measure.cost import Timing, latencies
-from secateur.modules import in_eval_mode, unwrap
+from secateur.modules import in_eval_mode, refuse_keras, unwrap
 from secateur.shrink.choosing import UnitChoice, unit_weights
 from secateur.shrink.shrinking import shrink, shrinkage
 from secateur.vocabulary import NothingPrunedWarning, SecateurWarning, SelectionError, Weights, near_matches
@@ -63,6 +63,7 @@ def prune_units(
         >>> sum(p.numel() for p in shrunk.parameters()) < 0.6 * sum(p.numel() for p in net.parameters())
         True
     """
+    refuse_keras(model, "prune_units")
     if (sparsity is None) == (target is None):
         raise SelectionError('give either sparsity= or target=, such as {"macs": 0.5}')
     choice = choice or UnitChoice(couple(model, example))

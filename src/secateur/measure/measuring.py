@@ -16,7 +16,7 @@ from secateur.masks import bind, parameters_of
 from secateur.measure.cost import Timing, latency, peak_memory, size_in_bytes
 from secateur.measure.macs import count_macs, has_rule
 from secateur.measure.report import LayerReport, Macs, Report, Share
-from secateur.modules import in_eval_mode, unwrap
+from secateur.modules import in_eval_mode, refuse_keras, unwrap
 from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["measure"]
@@ -49,7 +49,7 @@ def measure(
 
     Raises:
         BadTargetError: ``masks`` names what the model does not have or does not fit it, or a parameter holds no
-            values (a lazy layer, the meta device).
+            values (a lazy layer, the meta device), or the model is one of Keras.
         SelectionError: ``target_sparsity`` is outside [0, 1].
 
     Example:
@@ -59,6 +59,7 @@ def measure(
         >>> report.targets.kept, report.macs.effective
         (25, 25)
     """
+    refuse_keras(model, "measure")
     plain = unwrap(model)
     _check(plain, target_sparsity)
     weights, fitted = _targets(plain, masks)

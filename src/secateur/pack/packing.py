@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from secateur.choose.targets import prunable
 from secateur.masks import bind
-from secateur.modules import unwrap
+from secateur.modules import refuse_keras, unwrap
 from secateur.pack.container import MANIFEST, Packed, read_index
 from secateur.pack.values import Bits, bits_of
 from secateur.pack.writing import Writer
@@ -87,6 +87,7 @@ def pack(
         >>> packed.ratio > 8.5, torch.equal(same["weight"], net.weight)
         (True, True)
     """
+    refuse_keras(model, "pack")
     tensors = _tensors(model)
     masks = _checked_masks(model, tensors, masks)
     targets = _targets(model, tensors) if bits is not None else set()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["TOLERANCES", "difference", "inputs_like", "outputs"]
+__all__ = ["TOLERANCES", "difference", "differences", "inputs_like", "outputs"]
 
 # The largest difference allowed, as a share of the range of the outputs.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -60,6 +61,12 @@ def difference(first: Any, second: Any) -> tuple[float, bool]:
         elif one is not other and one != other:
             return float("inf"), False
     return worst, agree
+
+
+def differences(expected: Sequence[Any], found: Sequence[Any]) -> tuple[float, bool]:
+    """Return the largest :func:`difference` of pairs of outputs, and if all agree."""
+    apart = [difference(one, other) for one, other in zip(expected, found, strict=True)]
+    return max(share for share, _ in apart), all(agree for _, agree in apart)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

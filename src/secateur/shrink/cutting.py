@@ -54,7 +54,7 @@ def cut(
         model: in the mode the copy shall be in.
         coupling: of the model.
         units: to be removed.
-        folds: added to biases before they are cut, taken from running means; a bias that is not there is made.
+        folds: added to biases and running means before they are cut; a bias that is not there is made.
         guess: attributes of the user's modules, from :func:`guesses`, to be set where they equal a size that has
             changed.
     """
@@ -99,9 +99,8 @@ def _fold(model: nn.Module, folds: Mapping[str, Tensor]) -> None:
             weight: Any = owner.weight
             owner.bias = nn.Parameter(moved.to(weight), requires_grad=weight.requires_grad)
         else:
-            sign = -1 if name.endswith("running_mean") else 1
             tensor = tensors[name]
-            tensor.data = (tensor.data.double() + sign * moved.to(tensor.device)).to(tensor.dtype)
+            tensor.data = (tensor.data.double() + moved.to(tensor.device)).to(tensor.dtype)
 
 
 def _sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
@@ -147,16 +146,9 @@ def _resize(module: nn.Module, old: tuple[int, ...]) -> None:
         module.nx, module.nf = new  # type: ignore[assignment]
 
 
-def _left(size: Size, units: set[int]) -> int:
-    """Return what a number that counts units becomes."""
-    gone = member(size.labels, units)
-    total = size.labels.shape[size.dim]
-    return size.old * int((~gone).movedim(size.dim, 0).reshape(total, -1).any(1).sum()) // total
-
-
 def _candidates(model: nn.Module, size: Size, units: set[int]) -> Iterator[tuple[str, Any]]:
     """Yield the attributes that may hold a number, with what they would become."""
-    new = _left(size, units)
+    new = size.left(units)
     if new == size.old:
         return
     if size.attribute:

@@ -20,7 +20,7 @@ class DeadUnits:
 
     Attributes:
         units: numbers of the units, as in the coupling.
-        folds: what must be added to a bias, by name (taken off, for a running mean), float64 of its length.
+        folds: what must be added to a bias or a running mean, by name, float64 of its length.
         stays: units that are constants but cannot be folded, each with the place and the reason.
         spared: units kept only because a layer needs one.
     """
@@ -93,7 +93,7 @@ def find_dead(coupling: Coupling, tensors: Mapping[str, Tensor], keep: Iterable[
     folds: dict[str, Tensor] = {}
     for reading in readings:
         if reading.site.fold and bool((moved := reading.moved(removed)).any()):
-            folds[reading.site.fold] = folds.get(reading.site.fold, 0) + moved
+            folds[reading.site.fold] = folds.get(reading.site.fold, 0) + reading.site.sign * moved
     stays = _stays(readings, removed, fixed)
     return DeadUnits(frozenset(removed.nonzero().flatten().tolist()), folds, stays, frozenset(spared))
 

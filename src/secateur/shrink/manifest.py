@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.graph.layers import WITH_BIAS
+from secateur.graph.folding import WITH_BIAS
 from secateur.shrink.cutting import named_tensors, replace_tensors
 from secateur.vocabulary import CorruptFileError
 

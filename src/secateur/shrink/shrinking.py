@@ -5,25 +5,25 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from secateur.graph.coupling import Coupling, Group
+from secateur.graph.coupling import Coupling
 from secateur.graph.following import TraceError, arguments, couple
 from secateur.masks import apply
-from secateur.modules import in_eval_mode, unwrap
-from secateur.shrink.checking import difference, inputs_like, outputs
+from secateur.modules import in_eval_mode, refuse_keras, unwrap
+from secateur.shrink.checking import differences, inputs_like, outputs
 from secateur.shrink.cutting import Kept, cut, cut_optimizer, guesses, named_tensors
-from secateur.shrink.dead import DeadUnits, find_dead
+from secateur.shrink.dead import DeadUnits
 from secateur.shrink.manifest import compare
+from secateur.shrink.searching import Attempt, Found, search
 from secateur.vocabulary import SecateurWarning
 
-__all__ = ["NothingShrunkWarning", "Shrinkage", "shrink", "shrinkage"]
+__all__ = ["NothingShrunkWarning", "Shrinkage", "note", "record", "shrink", "shrinkage"]
 
-_Found: TypeAlias = tuple[Kept, DeadUnits, float, list[Group]]
 _KEY = "_secateur_shrinkage"
 
 
@@ -104,7 +104,7 @@ def shrink(
         the smaller network, in the mode of the model; :func:`shrinkage` returns the record of what was removed.
 
     Raises:
-        BadTargetError: a mask does not fit the model.
+        BadTargetError: a mask does not fit the model, or it is one of Keras.
 
     Warns:
         NothingShrunkWarning: nothing could be removed, or the model could not be traced.
@@ -126,6 +126,7 @@ def shrink(
         2.weight        2     2
         58 parameters -> 23; outputs differ by ... of their range at most
     """
+    refuse_keras(model, "shrink", inside=True)
     original = unwrap(model)
     masked = _masked(original, masks)
     try:
@@ -133,14 +134,21 @@ def shrink(
     except TraceError as error:
         warnings.warn(f"{error}; the model is returned whole", NothingShrunkWarning, stacklevel=2)
         coupling = Coupling({}, (), {}, (), (), {}, (str(error),))
-    small, kept, dead, worst, refused = _Shrinking(masked, example, coupling).result()
-    record = _record(original, small, coupling, (kept, dead, worst, refused))
-    if not kept and not coupling.unknown:
+    found = search(coupling, named_tensors(masked), _attempts(masked, example, coupling))
+    small: nn.Module = found.small
+    counts = cast(tuple[int, int], tuple(sum(p.numel() for p in each.parameters()) for each in (original, small)))
+    new = record(coupling, found, counts, compare(original, small))
+    if not found.kept and not coupling.unknown:
         warnings.warn("no unit of the model is dead: it is returned whole", NothingShrunkWarning, stacklevel=2)
-    object.__setattr__(small, _KEY, record)
+    note(small, _with_earlier(new, shrinkage(original)))
     if optimizer is not None:
-        cut_optimizer(optimizer, original, small, kept)
+        cut_optimizer(optimizer, original, small, found.kept)
     return small
+
+
+def note(small: Any, new: Shrinkage) -> None:
+    """Leave the record of what was removed on a model, for :func:`shrinkage`."""
+    object.__setattr__(small, _KEY, new)
 
 
 def _masked(model: nn.Module, masks: Mapping[str, Tensor] | None) -> nn.Module:
@@ -151,87 +159,68 @@ def _masked(model: nn.Module, masks: Mapping[str, Tensor] | None) -> nn.Module:
     return masked
 
 
-class _Shrinking:
-    """The search for the most that can be removed: everything dead, or less where the code does not bear it."""
+def _attempts(model: nn.Module, example: Any, coupling: Coupling) -> Attempt:
+    """Return how to cut a model and compare what it computes then with what it computes now."""
+    inputs = [arguments(each) for each in (example, inputs_like(example, 0), inputs_like(example, 1))]
+    with in_eval_mode(model):
+        expected = [outputs(model, *each) for each in inputs]
 
-    def __init__(self, model: nn.Module, example: Any, coupling: Coupling) -> None:
-        self._model, self._coupling = model, coupling
-        self._tensors = named_tensors(model)
-        inputs = [example, inputs_like(example, 0), inputs_like(example, 1)]
-        self._inputs = [arguments(each) for each in inputs]
-        with in_eval_mode(model):
-            self._expected = [outputs(model, *each) for each in self._inputs]
-
-    def result(self) -> tuple[nn.Module, Kept, DeadUnits, float, list[Group]]:
-        """Return the smaller model, what was kept, and the groups that had to be left whole."""
-        refused: list[Group] = []
-        free = [group for group in self._coupling.groups if not group.whole]
-        found = self._attempt(free)
-        if found is None:
-            accepted: list[Group] = []
-            for group in free:
-                # Alone first: whatever fails with it is its own doing.
-                if self._attempt([*accepted, group]) is not None:
-                    accepted.append(group)
-                else:
-                    refused.append(group)
-            found = self._attempt(accepted)
-        assert found is not None, "a model must agree with its own copy"
-        return (*found, refused)
-
-    def _attempt(self, groups: list[Group]) -> tuple[nn.Module, Kept, DeadUnits, float] | None:
-        """Remove what is dead in some groups; None if outputs then differ or the code breaks."""
-        free = {unit for group in groups for unit in group.units}
-        every = {unit for group in self._coupling.groups for unit in group.units}
-        dead = find_dead(self._coupling, self._tensors, every - free)
-        units = set(dead.units)
-        for guess in guesses(self._model, self._coupling, units):
-            small, kept = cut(self._model, self._coupling, units, dead.folds, guess)
-            worst, agree = self._compare(small)
-            if agree:
-                return small, kept, dead, worst
-        return None
-
-    def _compare(self, small: nn.Module) -> tuple[float, bool]:
+    def compared(small: nn.Module) -> tuple[float, bool]:
         with in_eval_mode(small):
             try:
-                found = [outputs(small, *each) for each in self._inputs]
+                found = [outputs(small, *each) for each in inputs]
             except Exception:  # whatever the user's code raises at a size it does not expect
                 return float("inf"), False
-        apart = [difference(a, b) for a, b in zip(self._expected, found, strict=True)]
-        return max(share for share, _ in apart), all(agree for _, agree in apart)
+        return differences(expected, found)
+
+    def attempt(dead: DeadUnits) -> tuple[nn.Module, Kept, float] | None:
+        units = set(dead.units)
+        for guess in guesses(model, coupling, units):
+            small, kept = cut(model, coupling, units, dead.folds, guess)
+            worst, agree = compared(small)
+            if agree:
+                return small, kept, worst
+        return None
+
+    return attempt
 
 
-def _record(
-    model: nn.Module, small: nn.Module, coupling: Coupling, found: tuple[Kept, DeadUnits, float, list[Group]]
-) -> Shrinkage:
-    kept, dead, worst, refused = found
+def record(coupling: Coupling, found: Found, parameters: tuple[int, int], manifest: dict[str, Any]) -> Shrinkage:
+    """Return what is told of a smaller model.
+
+    Args:
+        coupling: of the model it was made from.
+        found: by the search.
+        parameters: how many there were, and are.
+        manifest: from which a fresh instance is cut to the same shapes.
+    """
     units, removed = {}, {}
     for axis, labels in coupling.units.items():
         if axis.role == "writes":
             units[axis.name] = len(labels)
-            removed[axis.name] = len(labels) - len(kept.get(axis.name, {}).get(axis.dim, labels))
-    stays = sorted({f"{_written_by(coupling, unit)}: {why}" for unit, why in dead.stays.items()})
-    insists = tuple(sorted({a.name for group in refused for a in group.axes if a.role == "writes"}))
+            removed[axis.name] = len(labels) - len(found.kept.get(axis.name, {}).get(axis.dim, labels))
+    stays = sorted({f"{_written_by(coupling, unit)}: {why}" for unit, why in found.dead.stays.items()})
+    insists = tuple(sorted({a.name for group in found.refused for a in group.axes if a.role == "writes"}))
     stays += [f"{name}: the model's code insists on its size" for name in insists]
-    manifest = compare(model, small)
-    earlier = shrinkage(model)
-    if earlier is not None:
-        kept = _composed(earlier.kept, kept)
-        manifest = _merged(earlier.manifest, manifest)
-    sizes = cast(tuple[int, int], tuple(sum(p.numel() for p in each.parameters()) for each in (model, small)))
     return Shrinkage(
-        kept=kept,
+        kept=found.kept,
         removed=removed,
         units=units,
         stays=tuple(stays),
         refused=insists,
         unknown=coupling.unknown,
-        folded=tuple(sorted(dead.folds)),
-        worst=worst,
-        parameters=sizes,
+        folded=tuple(sorted(found.dead.folds)),
+        worst=found.worst,
+        parameters=parameters,
         manifest=manifest,
     )
+
+
+def _with_earlier(new: Shrinkage, earlier: Shrinkage | None) -> Shrinkage:
+    """Return a record in terms of the model that was there before anything was removed."""
+    if earlier is None:
+        return new
+    return replace(new, kept=_composed(earlier.kept, new.kept), manifest=_merged(earlier.manifest, new.manifest))
 
 
 def _written_by(coupling: Coupling, unit: int) -> str:

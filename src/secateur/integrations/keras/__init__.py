@@ -31,7 +31,11 @@ from secateur.integrations.keras.pruning import (
     strip_pruning,
 )
 from secateur.integrations.keras.schedules import ConstantSparsity, PolynomialDecay
+from secateur.integrations.keras.shrinking import shrink
 from secateur.integrations.keras.targets import prunable
+from secateur.integrations.keras.tracing import couple, example_for
+from secateur.integrations.keras.units import prune_units
+from secateur.shrink.shrinking import shrinkage
 
 __all__ = [
     "ConstantSparsity",
@@ -39,12 +43,17 @@ __all__ = [
     "PruningSummaries",
     "UpdatePruningStep",
     "apply_masks",
+    "couple",
+    "example_for",
     "masks_of",
     "measure",
     "pack",
     "prunable",
     "prune",
     "prune_low_magnitude",
+    "prune_units",
+    "shrink",
+    "shrinkage",
     "strip_pruning",
     "unpack",
 ]

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from secateur.integrations.keras.targets import find, read
+from secateur.integrations.keras.targets import as_array, find, read
 from secateur.pack.container import Packed, read_index
 from secateur.pack.packing import TORCH_DTYPES
 from secateur.pack.packing import pack as core_pack
@@ -68,6 +67,5 @@ def unpack(path: str | Path, into: Any) -> Any:
             )
     tensors = core_unpack(path, max_bytes=sum(record.nbytes for record in records.values()))
     for name, variable in zip(records, into.weights, strict=True):
-        tensor = tensors[name]
-        variable.assign((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+        variable.assign(as_array(tensors[name]))
     return into

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from secateur.vocabulary import BadTargetError, NamedTensors, near_matches
 
-__all__ = ["Pattern", "Variable", "find", "prunable", "read"]
+__all__ = ["Pattern", "Variable", "as_array", "as_tensor", "find", "prunable", "read"]
 
 Pattern: TypeAlias = str | type
 Order: TypeAlias = Callable[[Any, int], tuple[int, ...]]
@@ -116,10 +116,23 @@ def read(variable: Any) -> Tensor:
     if keras.backend.backend() == "torch":
         value: Tensor = variable.value.detach()
         return value
-    array = keras.ops.convert_to_numpy(variable.value)
+    return as_tensor(variable.value)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """Return a torch tensor on the CPU of any array of Keras's backend, or of NumPy."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    array = np.asarray(keras.ops.convert_to_numpy(value))
     if array.dtype.name == "bfloat16":  # of ml_dtypes: torch does not know it
         return torch.from_numpy(array.astype(np.float32)).bfloat16()
     return torch.from_numpy(np.array(array))
+
+
+def as_array(tensor: Tensor) -> Any:
+    """Return a tensor as a NumPy array; bfloat16, which NumPy does not know, as float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def find(

@@ -161,7 +161,7 @@ def layers_chart(layers: Sequence[dict[str, Any]]) -> Spec:
     return finish(chart)
 
 
-def cost_chart(costs: Sequence[tuple[str, float | None, float | None]]) -> Spec:
+def cost_chart(costs: Sequence[tuple[str, float | None, float | None]], title: str = "pruned / dense") -> Spec:
     """Return bars of what the pruned net costs as a share of the dense one; 1 is no gain."""
     alt = altair()
     rows = [{"what": w, "share": after / before} for w, before, after in costs if before and after is not None]
@@ -169,7 +169,7 @@ def cost_chart(costs: Sequence[tuple[str, float | None, float | None]]) -> Spec:
         y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=190))
     )
     bars = base.mark_bar(color=PALETTE[1], cornerRadiusEnd=2).encode(
-        x=alt.X("share:Q", title="pruned / dense", scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5)),
+        x=alt.X("share:Q", title=title, scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5)),
         tooltip=["what:N", alt.Tooltip("share:Q", format=".3f")],
     )
     rule = alt.Chart(alt.Data(values=[{"share": 1}])).mark_rule(strokeDash=[4, 4], color=PALETTE[6]).encode(x="share:Q")

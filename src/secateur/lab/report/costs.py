@@ -8,7 +8,7 @@ from typing import Any
 from secateur.lab.report import words
 from secateur.lab.report.reading import dig
 
-__all__ = ["judge_costs", "latency_judgement"]
+__all__ = ["judge_costs", "judge_packed", "judge_shrunk", "latency_judgement"]
 
 # Sizes closer than this, as a ratio, are called the same.
 SAME_SIZE = 0.01
@@ -22,7 +22,7 @@ def judge_costs(result: dict[str, Any]) -> Iterator[Finding]:
     yield from _sizes(result)
     yield from _work(result)
     yield from _latency(result)
-    yield from _smaller(result)
+    yield from judge_shrunk(result)
     yield from _memory(result)
 
 
@@ -30,7 +30,7 @@ def _sizes(result: dict[str, Any]) -> Iterator[Finding]:
     """Say what became of the file, gzipped and as it is."""
     packed = dig(result, "measure", "pruned", "bytes", "packed")
     if packed and (dense := dig(result, "measure", "dense", "bytes", "dense")):
-        yield _packed(dense, packed)
+        yield judge_packed(dense, packed)
     for key, file in (("gzipped", "gzipped file"), ("dense", "uncompressed file")):
         before, after = (dig(result, "measure", name, "bytes", key) for name in ("dense", "pruned"))
         if not before or not after:
@@ -45,7 +45,8 @@ def _sizes(result: dict[str, Any]) -> Iterator[Finding]:
             yield "lost", f"The {file} is {words.ratio(after / before)} times larger: {numbers}."
 
 
-def _packed(dense: int, packed: int) -> Finding:
+def judge_packed(dense: int, packed: int) -> Finding:
+    """Say what packing makes of the file."""
     numbers = f"{words.size(dense)} → {words.size(packed)}"
     if packed < dense * (1 - SAME_SIZE):
         return "gained", f"Packed without loss, the file is {words.ratio(dense / packed)} times smaller: {numbers}."
@@ -130,7 +131,7 @@ def latency_judgement(before: dict[str, Any] | None, after: dict[str, Any] | Non
     return "slower" if after["low_ms"] > before["high_ms"] else "same"
 
 
-def _smaller(result: dict[str, Any]) -> Iterator[Finding]:
+def judge_shrunk(result: dict[str, Any], runtime: str = "torch") -> Iterator[Finding]:
     """Say what deleting dead units was worth: parameters, work and time of the dense network that is left."""
     small = dig(result, "measure", "shrunk")
     if not small:
@@ -152,9 +153,9 @@ def _smaller(result: dict[str, Any]) -> Iterator[Finding]:
     old, new = whole["latency"]["median_ms"], small["latency"]["median_ms"]
     numbers = f"{words.milliseconds(new)} against {words.milliseconds(old)}"
     if judged == "faster":
-        yield "gained", f"Shrunk, it runs {words.ratio(old / new)} times faster in plain torch: {numbers}."
+        yield "gained", f"Shrunk, it runs {words.ratio(old / new)} times faster in plain {runtime}: {numbers}."
     else:
-        yield "not_gained", f"Shrunk, it runs no faster in plain torch: {numbers}; spreads overlap or it is slower."
+        yield "not_gained", f"Shrunk, it runs no faster in plain {runtime}: {numbers}; spreads overlap or it is slower."
 
 
 def _spread(latency: dict[str, Any]) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from secateur.files import write_bytes, write_text
-from secateur.lab.report import page_run, page_sweep, words
+from secateur.lab.report import page_model, page_run, page_sweep, words
 from secateur.lab.report.reading import read
 from secateur.vocabulary import MissingExtraError, SecateurError
 
-__all__ = ["build", "save_picture"]
+__all__ = ["build", "build_model", "save_picture"]
 
 
 def build(folder: Path) -> Path:
@@ -25,17 +25,34 @@ def build(folder: Path) -> Path:
         CorruptFileError: a file in it is damaged.
         MissingExtraError: jinja2, altair or vl-convert-python is missing.
     """
+    record = read(folder)
+    content = page_run.content(record) if record.kind == "run" else page_sweep.content(record)
+    return _write(content, record.folder / "report.html")
+
+
+def build_model(facts: dict[str, Any], model: Path, path: Path) -> Path:
+    """Write the page of one measured model to ``path`` and return it.
+
+    Args:
+        facts: of :func:`secateur.lab.keras_models.examine`.
+        model: where it is.
+        path: of the page.
+
+    Raises:
+        MissingExtraError: jinja2, altair or vl-convert-python is missing.
+    """
+    return _write(page_model.content(facts, str(model)), path)
+
+
+def _write(content: dict[str, Any], path: Path) -> Path:
     try:
         import jinja2
     except ImportError as error:
         raise MissingExtraError("reports need jinja2: pip install 'secateur[lab]'") from error
-    record = read(folder)
-    content = page_run.content(record) if record.kind == "run" else page_sweep.content(record)
     charts = [_chart(*each) for each in content.pop("charts")]
     loader = jinja2.PackageLoader("secateur.lab.report", "templates")
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("page.html.j2")
     html = template.render(vega=_vega(), words=words, charts=charts, **content)
-    path = record.folder / "report.html"
     write_text(path, html)
     return path
 
