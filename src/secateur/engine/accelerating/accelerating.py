@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from secateur.engine.accelerating.layers import restored, turned, why_not
+from secateur.engine.accelerating.layers import restored, takes_part, turned, why_not
 from secateur.engine.accelerating.timing import Times, met, timed_layer, timed_model
 from secateur.modules import unwrap
 from secateur.native import load as kernels
@@ -51,7 +52,7 @@ class Acceleration:
     """What :func:`accelerate` did; prints as a table.
 
     Attributes:
-        layers: those with weights that multiply, in the order of the model.
+        layers: the Linear and convolutional ones, and others that are as sparse, in the order of the model.
         model: seconds for the example, if one was given.
     """
 
@@ -170,17 +171,25 @@ def _copied(model: nn.Module) -> nn.Module:
             same = nn.Parameter(parameter.detach(), requires_grad=False)
             same.__dict__.update(parameter.__dict__)
             memo[id(parameter)] = same
+    for module in model.modules():
+        # Weights that are computed anew for every call, as torch.nn.utils.prune does, cannot be copied with gradients.
+        computed = [each for each in vars(module).values() if isinstance(each, Tensor) and not each.is_leaf]
+        memo |= {id(each): each.detach() for each in computed}
     return copy.deepcopy(model, memo).requires_grad_(False)
 
 
 def _choice(module: nn.Module, name: str, above: float) -> LayerChoice | None:
-    """Return what is decided for a module by what it is; None if it has no weights that multiply."""
-    weight = next((each for each in module.parameters(recurse=False) if each.ndim > 1), None)
-    if weight is None or not weight.dtype.is_floating_point or isinstance(module, nn.Embedding | nn.EmbeddingBag):
+    """Return what is decided for a module by what it is; None if it has no weights to speak of."""
+    own = [each for each in module.parameters(recurse=False) if not is_lazy(each) and each.ndim > 1]
+    if not own or not own[0].is_floating_point() or isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return None
+    weight, reason = own[0], why_not(module)
     counted = weight.layout == torch.strided and weight.device.type != "meta"
     sparsity = 1.0 - int(torch.count_nonzero(weight)) / max(1, weight.numel()) if counted else 0.0
-    reason = why_not(module) or ("" if sparsity >= above else f"its sparsity is below {above:g}")
+    if sparsity < above:
+        if not takes_part(module):
+            return None
+        reason = reason or f"its sparsity is below {above:g}"
     return LayerChoice(name, type(module).__name__, tuple(weight.shape), sparsity, reason)
 
 
@@ -192,7 +201,7 @@ def _timed(
     tried = {}
     for module, choice in layers.items():
         if not calls[module]:
-            tried[module] = replace(choice, why_not="the example does not reach it")
+            tried[module] = replace(choice, why_not="the example brings no float32 to it")
             continue
         times = timed_layer(module, calls[module], threads)
         slower = "" if times.sparse < times.dense else "it is no faster"

@@ -16,7 +16,7 @@ from secateur.engine.accelerating.programs import ConvPrograms, Floats, LinearPr
 __all__ = ["Matrix", "Pair", "Programs", "Use", "array", "constants", "forget", "programs"]
 
 # Weights that are looked at before each use.
-_LOOKED_AT = 16
+_LOOKED_AT = 4
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,19 @@ class _Known:
     programs: Programs
     tuned: bool
     bias: weakref.ref[Any] | None
-    versions: tuple[int, ...]
-    places: tuple[Any, ...]
-    sample: bytes
+    versions: tuple[int, int]
+    places: list[int]
+    numbers: list[float]
 
     def still(self, pair: Pair) -> bool:
         """Return whether this is good for a weight and a bias.
 
-        Writing to a tensor counts its version up, but not where it goes through ``.data``: so a few weights, and the
-        whole bias, are looked at too.
+        Writing to a tensor counts its version up, but not where it goes through ``.data``: so a few weights are looked
+        at too.
         """
-        same = pair[1] is None if self.bias is None else pair[1] is not None and self.bias() is _memory(pair[1])
-        return same and self.versions == _versions(pair) and self.sample == _sample(pair, self.places)
+        if self.versions != _versions(pair) or self.numbers != _at(self.places, pair[0]):
+            return False
+        return self.bias is None if pair[1] is None else self.bias is not None and self.bias() is _memory(pair[1])
 
 
 # By the memory of the weight, whoever else looks at it: compiled graphs are given other tensors over the same memory.
@@ -106,23 +107,23 @@ def constants(pair: Pair, use: Use) -> dict[str, Floats]:
 
 def array(tensor: Tensor) -> Floats:
     """Return the numbers of a float32 tensor on the CPU where they lie, if that is possible."""
-    found: Floats = tensor.detach().resolve_neg().numpy()
+    found: Floats = tensor.numpy(force=True)
     return found
 
 
 def _made(pair: Pair, use: Use, *, tuned: bool) -> _Known:
     given = constants(pair, use)
     made = ConvPrograms(given, use, tuned=tuned) if isinstance(use, Window) else LinearPrograms(given, tuned=tuned)
-    weight = array(pair[0])
-    kept = np.flatnonzero(weight)
-    places = np.unravel_index(kept[:: max(1, len(kept) // _LOOKED_AT)], weight.shape)
     bias = None if pair[1] is None else weakref.ref(_memory(pair[1]))
-    return _Known(made, tuned, bias, _versions(pair), places, _sample(pair, places))
+    weight = array(pair[0])
+    kept = np.flatnonzero(np.isfinite(weight) & (weight != 0))
+    places = kept[:: max(1, len(kept) // _LOOKED_AT)].tolist()
+    return _Known(made, tuned, bias, _versions(pair), places, _at(places, pair[0]))
 
 
 def _key(pair: Pair, use: Use) -> tuple[Any, ...]:
     weight, bias = pair
-    own = None if bias is None else (id(_memory(bias)), bias.storage_offset())
+    own = None if bias is None else (bias.data_ptr(), bias.stride())
     return weight.storage_offset(), weight.shape, weight.stride(), use, own
 
 
@@ -130,10 +131,10 @@ def _memory(tensor: Tensor) -> Any:
     return tensor.untyped_storage()
 
 
-def _versions(pair: Pair) -> tuple[int, ...]:
-    return tuple(each._version for each in pair if each is not None)
+def _versions(pair: Pair) -> tuple[int, int]:
+    return pair[0]._version, -1 if pair[1] is None else pair[1]._version
 
 
-def _sample(pair: Pair, places: tuple[Any, ...]) -> bytes:
-    bias = b"" if pair[1] is None else array(pair[1]).tobytes()
-    return bytes(array(pair[0])[places].tobytes()) + bias
+def _at(places: list[int], tensor: Tensor) -> list[float]:
+    numbers = array(tensor)
+    return [numbers.item(place) for place in places]

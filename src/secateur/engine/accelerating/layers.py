@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.parameter import is_lazy
 
 from secateur.engine.accelerating.known import Matrix, Use
 from secateur.engine.accelerating.operators import conv, linear
@@ -19,6 +19,7 @@ __all__ = [
     "AcceleratedLinear",
     "AcceleratedTransposedLinear",
     "restored",
+    "takes_part",
     "turned",
     "use_of",
     "why_not",
@@ -27,14 +28,14 @@ __all__ = [
 
 def _takes(module: nn.Module, x: Tensor) -> bool:
     """Return whether the kernels compute this call; else the layer does it with its dense weights, as it always did."""
-    weight, bias = module.weight, module.bias
-    if torch.is_grad_enabled() and (
-        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    ):
+    tensors: list[Tensor] = [x, module.weight]  # type: ignore[list-item]
+    if module.bias is not None:
+        tensors.append(module.bias)  # type: ignore[arg-type]
+    # Gradients backwards or, inside of a level, forwards.
+    if (torch.is_grad_enabled() and any(each.requires_grad for each in tensors)) or forward_ad._current_level >= 0:
         return False
     if torch.is_autocast_enabled("cpu") or x.layout != torch.strided:
         return False
-    tensors = (x, weight) if bias is None else (x, weight, bias)
     return all(each.dtype == torch.float32 and each.device.type == "cpu" for each in tensors)
 
 
@@ -125,6 +126,11 @@ def _kind(module: nn.Module) -> type[nn.Module] | None:
     return _KINDS.get(kind)
 
 
+def takes_part(module: nn.Module) -> bool:
+    """Return whether there are kernels for what a module is."""
+    return _kind(module) is not None
+
+
 def why_not(module: nn.Module) -> str:
     """Return what keeps a layer from being accelerated, whatever its weights are; "" where nothing does.
 
@@ -148,8 +154,6 @@ def why_not(module: nn.Module) -> str:
 
 def _unfit(parameter: nn.Parameter) -> str:
     """Return what the kernels could not do with a parameter; "" if they can take it."""
-    if is_lazy(parameter):
-        return "has no shape yet"
     if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
         return f"is {str(parameter.dtype).removeprefix('torch.')} on {parameter.device}, not float32 on cpu"
     if type(parameter) is not nn.Parameter or parameter.layout != torch.strided:

@@ -14,11 +14,16 @@ from torch.nn import functional as F  # noqa: N812
 
 from secateur.engine.accelerating.known import Matrix, Pair, array, constants, programs
 from secateur.engine.accelerating.programs import ConvPrograms, LinearPrograms, Window
+from secateur.vocabulary import SecateurError
 
-__all__ = ["conv", "linear", "window_of"]
+__all__ = ["GradientError", "conv", "linear", "window_of"]
 
 _LINEAR = "(Tensor x, Tensor weight, Tensor? bias, bool transposed, int threads) -> Tensor"
 _CONV = "(Tensor x, Tensor weight, Tensor? bias, int[] window, int threads) -> Tensor"
+
+
+class GradientError(SecateurError, NotImplementedError):
+    """An operator was called where gradients are to flow; it computes none."""
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool, threads: int) -> Tensor:
@@ -30,7 +35,11 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool, th
         bias: shape [outputs].
         transposed: whether inputs come first.
         threads: to compute on; 0 for as many as torch computes on.
+
+    Raises:
+        GradientError: gradients are to flow to a tensor.
     """
+    _refuse_gradients(x, weight, bias)
     pair, use = (weight, bias), Matrix(transposed)
     if x.numel() == 0 or x.shape[-1] != weight.shape[0 if transposed else 1] or not _counts_versions(pair):
         return _dense_linear(x, weight, bias, transposed, threads)
@@ -56,7 +65,11 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, window: Sequence[int],
         bias: shape [outputs].
         window: stride down and across; padding at the top, bottom, left and right; dilation down and across; groups.
         threads: to compute on; 0 for as many as torch computes on.
+
+    Raises:
+        GradientError: gradients are to flow to a tensor.
     """
+    _refuse_gradients(x, weight, bias)
     pair, axes = (weight, bias), weight.ndim - 2
     use = window_of(weight, window)
     if x.ndim not in (axes + 1, axes + 2) or not _counts_versions(pair):
@@ -99,7 +112,21 @@ def window_of(weight: Tensor, numbers: Sequence[int]) -> Window:
 
 def _counts_versions(pair: Pair) -> bool:
     """Return whether changes of weight and bias can be noticed: those made in inference mode count none."""
-    return not any(each is not None and each.is_inference() for each in pair)
+    weight, bias = pair
+    return not weight.is_inference() and (bias is None or not bias.is_inference())
+
+
+def _refuse_gradients(*tensors: Tensor | None) -> None:
+    """Refuse what the modules never ask for; whoever calls an operator by itself would get no gradient, and not know.
+
+    Raises:
+        GradientError: gradients are to flow to one of the tensors.
+    """
+    if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors):
+        raise GradientError(
+            "torch.ops.secateur computes no gradients, and an input requires them: call it under torch.no_grad(), or "
+            "with inputs that require none"
+        )
 
 
 def _register() -> None:

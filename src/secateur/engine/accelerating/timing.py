@@ -34,12 +34,12 @@ class Times:
 
 
 def met(model: nn.Module, layers: Iterable[nn.Module], example: Any) -> dict[nn.Module, Counter[Call]]:
-    """Return the inputs that reach each layer while the model computes an example: shapes and strides, how often."""
+    """Return the float32 inputs that reach each layer while a model computes an example: shapes, strides, how often."""
     calls: dict[nn.Module, Counter[Call]] = {layer: Counter() for layer in layers}
 
     def note(layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         for each in (*args, *kwargs.values()):
-            if isinstance(each, Tensor):
+            if isinstance(each, Tensor) and each.dtype == torch.float32 and each.numel():
                 calls[layer][tuple(each.shape), each.stride()] += 1
 
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in calls]
@@ -58,8 +58,10 @@ def timed_layer(layer: nn.Module, calls: Counter[Call], threads: int | None) -> 
     dense = sparse = 0.0
     with torch.no_grad():
         for (shape, stride), count in calls.items():
-            x = torch.empty_strided(shape, stride).normal_()
-            times = alternating(lambda x=x: layer(x), _switch([layer], threads))  # type: ignore[misc]
+            last = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+            x = torch.randn(last + 1).as_strided(shape, stride)
+            # Past the hooks of the layer: these numbers are nobody's.
+            times = alternating(lambda x=x: layer.forward(x), _switch([layer], threads))  # type: ignore[misc]
             dense, sparse = dense + count * times.dense, sparse + count * times.sparse
     if sparse >= dense:
         forget(pair, use)  # type: ignore[arg-type]
