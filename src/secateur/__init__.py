@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from secateur.choose.scope import Global, PerRow, PerTensor, Window, erk, scaled, uniform
     from secateur.choose.selection import Choice, select
     from secateur.choose.targets import prunable, register
+    from secateur.engine.accelerating import Acceleration, accelerate, acceleration
     from secateur.engine.engine import Engine, compile  # noqa: A004
     from secateur.graph import Coupling, couple
     from secateur.masks import Masks, apply
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Acceleration",
     "Block",
     "Chain",
     "ChainSchedule",
@@ -95,6 +97,8 @@ __all__ = [
     "UnitChoice",
     "Weights",
     "Window",
+    "accelerate",
+    "acceleration",
     "apply",
     "chains",
     "codebooks",
@@ -146,6 +150,7 @@ _NAMES_OF_MODULES = {
     "choose.scope": "Global PerRow PerTensor Window erk scaled uniform",
     "choose.selection": "Choice select",
     "choose.targets": "prunable register",
+    "engine.accelerating": "Acceleration accelerate acceleration",
     "engine.engine": "Engine compile",
     "graph": "Coupling couple",
     "masks": "Masks apply",
