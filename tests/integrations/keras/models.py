@@ -161,6 +161,15 @@ def attention() -> Any:
     return keras.Model(inputs, layers.Dense(3)(x[:, 0]))
 
 
+def sums() -> Any:
+    """Einstein sums: units are along the first axis that an equation makes new."""
+    inputs = keras.Input((6, 8))
+    x = layers.EinsumDense("...x,xyz->...yz", output_shape=(8, 6), bias_axes="yz")(inputs)
+    x = layers.EinsumDense("abcd,cde->abe", output_shape=(None, 7), bias_axes="e", activation="relu")(x)
+    x = layers.EinsumDense("abc,cd->abd", output_shape=(None, 9), bias_axes="d")(x)
+    return keras.Model(inputs, layers.Dense(2)(layers.EinsumDense("abc,cd->abd", output_shape=(None, 5))(x)))
+
+
 def normalized() -> Any:
     return keras.Sequential(
         [
@@ -186,7 +195,7 @@ MODELS = {
     each.__name__: each
     for each in (
         convolutions, residual, depthwise, sequence, grouped, generator, words, shared, nested, mixed, recurrent,
-        attention, normalized, same_padding,
+        attention, sums, normalized, same_padding,
     )
 }  # fmt: skip
 

@@ -175,6 +175,16 @@ def test_recurrent_layers_keep_their_units() -> None:
     assert small.layers[0].units + small.layers[3].units == 7
 
 
+@on_torch
+def test_heads_are_the_units_of_attention() -> None:
+    model = MODELS["attention"]()
+    sk.prune_units(model, 0.5)
+    small = sk.shrink(model)
+    attention = next(layer for layer in small.layers if isinstance(layer, layers.MultiHeadAttention))
+    assert (attention.num_heads, attention.key_dim) == (1, 4)
+    assert_alike(model, small, sk.example_for(model))
+
+
 class Block(layers.Layer):
     def __init__(self, filters: int, **options: Any) -> None:
         super().__init__(**options)
@@ -245,9 +255,12 @@ def test_what_a_config_does_not_count_stays_and_is_named() -> None:
     assert [name.split("/")[0] for name in record_of(small).refused] == ["own"]
     assert "insists on its size" in str(record_of(small))
 
-    small = sk.shrink(MODELS["attention"]())
-    assert any("einsum at query" in what for what in record_of(small).unknown)
-    assert "not followed" in str(record_of(small))
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layers.Dense(3)(keras.ops.sort(layers.Dense(6)(layers.Dense(7)(inputs)))))
+    roughen(model, np.random.default_rng(0))
+    small = sk.shrink(model)
+    assert [layer.units for layer in small.layers if isinstance(layer, layers.Dense)] == [4, 6, 3]
+    assert "not followed: sort" in str(record_of(small))
 
 
 @on_torch
