@@ -160,10 +160,8 @@ class Sum(nn.Module):
         self.shape = [sizes[letter] for letter in x.replace("...", "bt")]
         self.dim = x.replace("...", "bt").index("i")
         self.first = nn.Conv1d(2, 6, 1)
-        self.weight, self.bias = (
-            nn.Parameter(torch.randn([sizes[each] for each in weight])),
-            nn.Parameter(torch.randn(5)),
-        )
+        self.weight = nn.Parameter(torch.randn([sizes[each] for each in weight]))
+        self.bias = nn.Parameter(torch.randn(5))
         self.out = out.replace("...", "bt").index("o")
         self.last = nn.Linear(5, 2)
 
@@ -182,6 +180,7 @@ def test_einstein_sums_are_followed(equation: str) -> None:
     example = torch.randn(3, 2, torch.Size(net.shape).numel() // 18)
     with torch.no_grad():
         net.first.weight[[1, 4]] = 0
+        net.first.bias.fill_(0.5)
         net.last.weight[:, 2] = 0
     small = sc.shrink(net, example)
     # A constant other than zero has no bias to go to where there are several new axes.
