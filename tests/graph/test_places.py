@@ -144,6 +144,66 @@ def test_constants_go_into_what_is_added_behind(how: str, folds: bool) -> None:
     assert torch.allclose(small(example), net(example), atol=1e-5)
 
 
+SUMS = ["bi,oi->bo", "bi,io->bo", "io,bi->bo", "...i,oi->...o", "bti,iok->btok", "btik,iko->bto", "bit,oi->bto"]
+
+
+class Sum(nn.Module):
+    """An Einstein sum between two layers, whatever its axes."""
+
+    def __init__(self, equation: str) -> None:
+        super().__init__()
+        self.equation = equation
+        inputs, out = equation.split("->")
+        self.swapped = inputs.startswith("io")
+        x, weight = reversed(inputs.split(",")) if self.swapped else inputs.split(",")
+        sizes = {"b": 3, "t": 4, "i": 6, "k": 2, "o": 5}
+        self.shape = [sizes[letter] for letter in x.replace("...", "bt")]
+        self.dim = x.replace("...", "bt").index("i")
+        self.first = nn.Conv1d(2, 6, 1)
+        self.weight = nn.Parameter(torch.randn([sizes[each] for each in weight]))
+        self.bias = nn.Parameter(torch.randn(5))
+        self.out = out.replace("...", "bt").index("o")
+        self.last = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu().transpose(1, 2)  # (B, everything else, i)
+        rest = [size for dim, size in enumerate(self.shape) if dim not in (0, self.dim)]
+        x = x.reshape(x.shape[0], *rest, -1).movedim(-1, self.dim)
+        pair = (self.weight, x) if self.swapped else (x, self.weight)
+        return self.last((torch.einsum(self.equation, *pair).movedim(self.out, -1) + self.bias).tanh())
+
+
+@pytest.mark.parametrize("equation", SUMS)
+def test_einstein_sums_are_followed(equation: str) -> None:
+    torch.manual_seed(0)
+    net = Sum(equation)
+    example = torch.randn(3, 2, torch.Size(net.shape).numel() // 18)
+    with torch.no_grad():
+        net.first.weight[[1, 4]] = 0
+        net.first.bias.fill_(0.5)
+        net.last.weight[:, 2] = 0
+    small = sc.shrink(net, example)
+    # A constant other than zero has no bias to go to where there are several new axes.
+    assert (small.first.out_channels, small.last.in_features) == ((6, 4) if equation == "bti,iok->btok" else (4, 4))
+    assert torch.allclose(small(example), net(example), atol=1e-5)
+
+
+@pytest.mark.parametrize("equation", ["bi,bo->bo", "bi,oi->b", "bi,i->bi", "bii,oi->bo"])
+def test_sums_of_other_kinds_are_named(equation: str) -> None:
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.weight = nn.Linear(4, 3), nn.Parameter(torch.randn(3, 3)[: None if "," in equation else 1])
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            x = x.unsqueeze(-1) * x.unsqueeze(-2) if "ii" in equation else x
+            return torch.einsum(equation, x, self.weight[0] if ",i-" in equation else self.weight)
+
+    coupling = sc.couple(Other(), torch.randn(3, 4))
+    assert all(group.whole for group in coupling.groups)
+
+
 class Mixture(nn.Module):
     """A parameter that is computed with but is nobody's unit."""
 

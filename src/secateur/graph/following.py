@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from secateur.graph import attention, combining, layers, moving, norms
+from secateur.graph import attention, combining, einsum, layers, moving, norms
 from secateur.graph.coupling import Coupling
 from secateur.graph.walk import Rule, Walk
 from secateur.modules import in_eval_mode, refuse_keras, unwrap
@@ -22,7 +22,7 @@ from secateur.vocabulary import SecateurError
 
 __all__ = ["TraceError", "couple", "trace"]
 
-_RULES: dict[str, Rule] = moving.RULES | combining.RULES | layers.RULES | norms.RULES | attention.RULES
+_RULES: dict[str, Rule] = moving.RULES | combining.RULES | layers.RULES | norms.RULES | attention.RULES | einsum.RULES
 
 
 class TraceError(SecateurError, ValueError):

@@ -15,11 +15,11 @@ from secateur.graph.places import own_axis
 from secateur.graph.units import none
 from secateur.graph.walk import Rule, Walk, operation, place
 
-__all__ = ["RULES", "product"]
+__all__ = ["RULES", "Layer", "product", "site_of", "store_reads"]
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """A weight of two axes of units, between an activation and what it writes."""
 
     x: Flow
@@ -91,7 +91,7 @@ def _layer(
     if not weight.name or (bias is not None and not _stored(walk, bias)):
         return walk.unknown(node, value, f"{operation(node)} with a weight that is computed")
     kernel = weight.value.ndim - 2 if "conv" in operation(node) else 0
-    layer = _Layer(x, weight, bias, x.value.ndim - kernel - 1, *axes, int(named.get("groups", 1)), padded)
+    layer = Layer(x, weight, bias, x.value.ndim - kernel - 1, *axes, int(named.get("groups", 1)), padded)
     # A forward convolution uses each weight once per output position, a transposed one per input position.
     seen = layer.x.value if "transpose" in operation(node) else value
     positions = seen.numel() // max(1, seen.shape[layer.dim])
@@ -103,11 +103,11 @@ def _layer(
         return _depthwise(walk, layer, reads, live, value)
     if layer.groups > 1 and layer.out_dim == 1:
         return walk.unknown(node, value, "grouped transposed convolution")
-    site = _site(walk, node, layer, live, named["weight"])
+    site = site_of(walk, node, layer, live, named["weight"])
     if site is None:
         return walk.unknown(node, value, f"{operation(node)} with a weight whose axes are rearranged")
     walk.sites.append(site)
-    _store_reads(walk, layer, reads)
+    store_reads(walk, layer, reads)
     return _written(walk, layer, live, value)
 
 
@@ -117,7 +117,7 @@ def _stored(walk: Walk, node: Any) -> bool:
     return flow is not None and bool(flow.name)
 
 
-def _depthwise(walk: Walk, layer: _Layer, reads: Tensor, live: Tensor, value: Tensor) -> Flow:
+def _depthwise(walk: Walk, layer: Layer, reads: Tensor, live: Tensor, value: Tensor) -> Flow:
     """The filters of an input go with it."""
     matrix = layer.matrix()
     each = matrix.shape[1]
@@ -131,7 +131,8 @@ def _depthwise(walk: Walk, layer: _Layer, reads: Tensor, live: Tensor, value: Te
     return Flow(value, spread(outputs, layer.dim, value.ndim), spread(rows, layer.dim, value.ndim))
 
 
-def _store_reads(walk: Walk, layer: _Layer, reads: Tensor | None) -> None:
+def store_reads(walk: Walk, layer: Layer, reads: Tensor | None) -> None:
+    """Note which units a weight reads; None where it reads none."""
     ins = layer.matrix().shape[2]
     if reads is None:
         reads = none(layer.groups * ins)
@@ -142,7 +143,7 @@ def _store_reads(walk: Walk, layer: _Layer, reads: Tensor | None) -> None:
     walk.store(layer.weight, layer.in_dim, "reads", reads)
 
 
-def _store_bias(walk: Walk, layer: _Layer, outputs: Tensor) -> None:
+def _store_bias(walk: Walk, layer: Layer, outputs: Tensor) -> None:
     bias = walk.flow(layer.bias)
     if bias is not None and bias.name:
         if bias.value.ndim == 1:
@@ -151,7 +152,7 @@ def _store_bias(walk: Walk, layer: _Layer, outputs: Tensor) -> None:
             walk.units.pin(outputs.tolist(), "a bias of several axes")
 
 
-def _written(walk: Walk, layer: _Layer, live: Tensor, value: Tensor) -> Flow:
+def _written(walk: Walk, layer: Layer, live: Tensor, value: Tensor) -> Flow:
     """Label what a layer writes with new units."""
     matrix = layer.matrix()
     outputs = walk.units.new(matrix.shape[0] * matrix.shape[1])
@@ -165,7 +166,7 @@ def _written(walk: Walk, layer: _Layer, live: Tensor, value: Tensor) -> Flow:
     return Flow(value, spread(outputs, dim, ndim), spread(used.any(-1).flatten(), dim, ndim))
 
 
-def _site(walk: Walk, node: fx.Node, layer: _Layer, live: Tensor, weight: fx.Node) -> Site | None:
+def site_of(walk: Walk, node: fx.Node, layer: Layer, live: Tensor, weight: fx.Node) -> Site | None:
     """Note what is read here: what is constant, its value, and where that could be moved to."""
     ins, outs = (own_axis(layer.weight, dim) for dim in (layer.in_dim, layer.out_dim))
     if ins is None or outs is None:

@@ -166,8 +166,9 @@ def _cut(traced: Traced, dead: DeadUnits, kept: Kept, sizes: Mapping[str, dict[i
     }
     altered = {}
     for name, layer in traced.layers.items():
-        shapes = {v.name: (tuple(v.shape), tuple(values[id(v)].shape)) for v in layer.weights}
-        shapes = {leaf: both for leaf, both in shapes.items() if both[0] != both[1]}
+        both = {v.path: (tuple(v.shape), tuple(values[id(v)].shape)) for v in layer.weights}
+        cut = {tuple(path.split("/")): shapes for path, shapes in both.items() if shapes[0] != shapes[1]}
+        shapes = {"/".join(parts[-n:]): shapes for parts, shapes in cut.items() for n in (1, 2)}
         altered[id(layer)] = changes(layer, shapes, sizes.get(name, {}))
     small, pairs = resized(traced.model, altered)
     if not small.built:

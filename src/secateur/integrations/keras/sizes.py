@@ -33,7 +33,8 @@ def changes(layer: Any, shapes: Mapping[str, tuple[Shape, Shape]], left: Mapping
 
     Args:
         layer: any ``keras.Layer``.
-        shapes: of the variables that change, before and after, by their names in the layer.
+        shapes: of the variables that change, before and after, by their names in the layer; those of a layer inside
+            by its name too, as in "query/kernel".
         left: numbers that count units in what the layer does, and what they become.
     """
     return dict(_changes(layer, shapes, left))
@@ -46,6 +47,8 @@ def counted(model: Any) -> set[int]:
         if isinstance(layer, keras.Model | keras.layers.Wrapper):
             found |= counted(layer)
         names = [name for kind, name, *_ in COUNTED if isinstance(layer, getattr(keras.layers, kind))]
+        if isinstance(layer, keras.layers.EinsumDense | keras.layers.MultiHeadAttention):
+            names = ["kernel"]
         found |= {id(variable) for variable in layer.weights if variable.name in names}
     return found
 
@@ -59,8 +62,23 @@ def _changes(
             yield key, after
             if getattr(layer, "groups", 1) == _inputs(layer) > 1:  # a depthwise convolution: a group for each input
                 yield "groups", layer.groups * after // before
+    if isinstance(layer, keras.layers.MultiHeadAttention) and "query/kernel" in shapes:
+        yield "num_heads", shapes["query/kernel"][1][1]
+    if isinstance(layer, keras.layers.EinsumDense) and "kernel" in shapes:
+        yield from _einsum(layer, shapes["kernel"])
     if isinstance(layer, keras.layers.Reshape) and left:
         yield "target_shape", tuple(left.get(size, size) for size in layer.target_shape)
+
+
+def _einsum(layer: Any, shapes: tuple[Shape, Shape]) -> Iterator[tuple[str, Any]]:
+    """Yield the output shape of an einsum layer whose kernel has lost some of the axis that it writes."""
+    operands, _, out = layer.equation.replace("...", "").partition("->")
+    config = layer.get_config()["output_shape"]
+    sizes = [config] if isinstance(config, int) else list(config)
+    for letter, before, after in zip(operands.partition(",")[2], *shapes, strict=True):
+        if letter in out and before != after:
+            sizes[out.index(letter) - len(out)] = after
+            yield "output_shape", tuple(sizes)
 
 
 def _inputs(layer: Any) -> int:

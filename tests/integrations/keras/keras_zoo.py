@@ -1,11 +1,17 @@
-"""Keras models of many kinds for the tests of shrinking, and weights with dead units for them."""
+"""What tests of shrinking Keras models share: models of many kinds, weights with dead units for them, comparison."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
+import pytest
+
+from secateur.integrations import keras as sk
+from secateur.integrations.keras.targets import find
+from secateur.shrink import NothingShrunkWarning, Shrinkage
 
 layers = keras.layers
 
@@ -161,6 +167,15 @@ def attention() -> Any:
     return keras.Model(inputs, layers.Dense(3)(x[:, 0]))
 
 
+def sums() -> Any:
+    """Einstein sums: units are along the first axis that an equation makes new."""
+    inputs = keras.Input((6, 8))
+    x = layers.EinsumDense("...x,xyz->...yz", output_shape=(8, 6), bias_axes="yz")(inputs)
+    x = layers.EinsumDense("abcd,cde->abe", output_shape=(None, 7), bias_axes="e", activation="relu")(x)
+    x = layers.EinsumDense("abc,cd->abd", output_shape=(None, 9), bias_axes="d")(x)
+    return keras.Model(inputs, layers.Dense(2)(layers.EinsumDense("abc,cd->abd", output_shape=(None, 5))(x)))
+
+
 def normalized() -> Any:
     return keras.Sequential(
         [
@@ -186,7 +201,7 @@ MODELS = {
     each.__name__: each
     for each in (
         convolutions, residual, depthwise, sequence, grouped, generator, words, shared, nested, mixed, recurrent,
-        attention, normalized, same_padding,
+        attention, sums, normalized, same_padding,
     )
 }  # fmt: skip
 
@@ -203,8 +218,6 @@ def roughen(model: Any, rng: np.random.Generator, dead: float = 0.5) -> None:
 
     Of a grouped convolution they are the same in every group.
     """
-    from secateur.integrations.keras.targets import find
-
     for variable in model.weights:
         draw = rng.random if "variance" in variable.name else rng.standard_normal
         variable.assign(draw(tuple(variable.shape)) * 0.5 + (0.5 if "variance" in variable.name else 0.0))
@@ -213,3 +226,35 @@ def roughen(model: Any, rng: np.random.Generator, dead: float = 0.5) -> None:
         rows = value.unflatten(0, (1 if target.depthwise else getattr(target.layer, "groups", 1), -1))
         rows[:, rng.permutation(rows.shape[1])[: int(dead * rows.shape[1])]] = 0
         target.variable.assign(target.from_core(value).numpy())
+
+
+on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="a process for each shrink: too long")
+
+
+def outputs(model: Any, inputs: Any) -> list[Any]:
+    found = model(inputs, training=False)
+    return [keras.ops.convert_to_numpy(each).astype("float64") for each in keras.tree.flatten(found)]
+
+
+def assert_alike(one: Any, other: Any, inputs: Any, tolerance: float = 2e-5) -> None:
+    pairs = zip(outputs(one, inputs), outputs(other, inputs), strict=True)
+    for a, b in pairs:
+        assert np.abs(a - b).max() <= tolerance * max(np.ptp(a), 1e-3)
+
+
+def record_of(model: Any) -> Shrinkage:
+    record = sk.shrinkage(model)
+    assert record is not None
+    return record
+
+
+def kept_of(model: Any) -> dict[str, int]:
+    """Return the units left of every layer, by its name."""
+    record = record_of(model)
+    return {name.split("/")[-2]: units - record.removed[name] for name, units in record.units.items()}
+
+
+def shrunk(model: Any, inputs: Any = None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NothingShrunkWarning)
+        return sk.shrink(model, inputs)
