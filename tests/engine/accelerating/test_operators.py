@@ -30,61 +30,61 @@ ops = torch.ops.secateur
 def test_torch_finds_nothing_wrong_with_products(transposed: bool, shape: tuple[int, ...]) -> None:
     weight, bias = torch.randn(4, 5), torch.randn(4)
     args = (torch.randn(shape), weight.t().contiguous() if transposed else weight, bias, transposed, 0)
-    torch.library.opcheck(ops.linear.default, args)
-    assert apart(ops.linear(*args), nn.functional.linear(args[0], weight, bias)) < 1e-6
+    torch.library.opcheck(ops.sparse_linear.default, args)
+    assert apart(ops.sparse_linear(*args), nn.functional.linear(args[0], weight, bias)) < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 7, 6), (4, 7, 6)])
 def test_torch_finds_nothing_wrong_with_convolutions(shape: tuple[int, ...]) -> None:
     layer = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2).requires_grad_(False)
     args = (torch.randn(shape), layer.weight.detach(), layer.bias, [2, 2, 1, 1, 1, 1, 1, 1, 2], 1)
-    torch.library.opcheck(ops.conv.default, args)
-    assert apart(ops.conv(*args), layer(args[0])) < 1e-6
+    torch.library.opcheck(ops.sparse_conv.default, args)
+    assert apart(ops.sparse_conv(*args), layer(args[0])) < 1e-6
 
 
 def test_padding_may_differ_on_every_side() -> None:
     x, weight = torch.randn(2, 3, 5, 6), torch.randn(4, 3, 2, 3)
-    found = ops.conv(x, weight, None, [1, 2, 1, 2, 0, 3, 1, 1, 1], 1)
+    found = ops.sparse_conv(x, weight, None, [1, 2, 1, 2, 0, 3, 1, 1, 1], 1)
     assert apart(found, nn.functional.conv2d(nn.functional.pad(x, (0, 3, 1, 2)), weight, stride=(1, 2))) < 1e-6
     line = torch.randn(2, 3, 8)
-    found = ops.conv(line, weight[:, :, 0], None, [1, 1, 0, 0, 4, 1, 1, 2, 1], 1)
+    found = ops.sparse_conv(line, weight[:, :, 0], None, [1, 1, 0, 0, 4, 1, 1, 2, 1], 1)
     assert apart(found, nn.functional.conv1d(nn.functional.pad(line, (4, 1)), weight[:, :, 0], dilation=2)) < 1e-6
 
 
 def test_empty_inputs_give_empty_outputs() -> None:
-    assert ops.linear(torch.zeros(0, 5), torch.ones(4, 5), None, False, 1).shape == (0, 4)
-    assert ops.conv(torch.zeros(0, 3, 4, 4), torch.ones(2, 3, 1, 1), None, [1, 1, 0, 0, 0, 0, 1, 1, 1], 1).shape == (
-        *(0, 2, 4, 4),
-    )
+    assert ops.sparse_linear(torch.zeros(0, 5), torch.ones(4, 5), None, False, 1).shape == (0, 4)
+    assert ops.sparse_conv(
+        torch.zeros(0, 3, 4, 4), torch.ones(2, 3, 1, 1), None, [1, 1, 0, 0, 0, 0, 1, 1, 1], 1
+    ).shape == (*(0, 2, 4, 4),)
 
 
 def test_what_does_not_fit_is_torchs_own_error() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        ops.linear(torch.zeros(2, 3), torch.ones(4, 5), None, False, 1)
+        ops.sparse_linear(torch.zeros(2, 3), torch.ones(4, 5), None, False, 1)
     plain = [1, 1, 0, 0, 0, 0, 1, 1, 1]
     with pytest.raises(RuntimeError, match="to have 3 channels"):
-        ops.conv(torch.zeros(1, 2, 4, 4), torch.ones(2, 3, 1, 1), None, plain, 1)
+        ops.sparse_conv(torch.zeros(1, 2, 4, 4), torch.ones(2, 3, 1, 1), None, plain, 1)
     with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
-        ops.conv(torch.zeros(1, 3, 4, 4), torch.ones(2, 3, 5, 5), None, plain, 1)
+        ops.sparse_conv(torch.zeros(1, 3, 4, 4), torch.ones(2, 3, 5, 5), None, plain, 1)
     with pytest.raises(RuntimeError, match="Expected 3D"):
-        ops.conv(torch.zeros(4), torch.ones(2, 3, 5, 5), None, plain, 1)
+        ops.sparse_conv(torch.zeros(4), torch.ones(2, 3, 5, 5), None, plain, 1)
 
 
 def test_gradients_are_refused_rather_than_lost() -> None:
     x, weight = torch.randn(2, 5, requires_grad=True), torch.randn(4, 5)
     with pytest.raises(GradientError, match="no_grad"):
-        ops.linear(x, weight, None, False, 1)
+        ops.sparse_linear(x, weight, None, False, 1)
     with torch.no_grad():
-        assert not ops.linear(x, weight, None, False, 1).requires_grad
+        assert not ops.sparse_linear(x, weight, None, False, 1).requires_grad
 
 
 def test_weights_of_inference_mode_are_multiplied_as_they_are() -> None:
     # Nothing counts how often they change.
     with torch.inference_mode():
         weight = torch.ones(4, 5)
-        before = ops.linear(torch.ones(1, 5), weight, None, False, 1)
+        before = ops.sparse_linear(torch.ones(1, 5), weight, None, False, 1)
         weight.zero_()
-        after = ops.linear(torch.ones(1, 5), weight, None, False, 1)
+        after = ops.sparse_linear(torch.ones(1, 5), weight, None, False, 1)
     assert before.tolist() == [[5.0] * 4] and not after.any()
 
 
@@ -125,11 +125,11 @@ def test_views_of_one_memory_are_kept_apart() -> None:
     biases = (None, both[0, :, 0], both[0, :, 1], both[0, 0, :4])
     for _ in range(2):
         for weight, bias in ((both[0], None), *((both[1], each) for each in biases)):
-            found = ops.linear(x, weight, bias, False, 1)
+            found = ops.sparse_linear(x, weight, bias, False, 1)
             assert apart(found, nn.functional.linear(x, weight, bias)) < 1e-6
     square = both[0, :, :4]
-    assert apart(ops.linear(x[:, :4], square, None, True, 1), x[:, :4] @ square) < 1e-6
-    assert apart(ops.linear(x[:, :4], square, None, False, 1), x[:, :4] @ square.t()) < 1e-6
+    assert apart(ops.sparse_linear(x[:, :4], square, None, True, 1), x[:, :4] @ square) < 1e-6
+    assert apart(ops.sparse_linear(x[:, :4], square, None, False, 1), x[:, :4] @ square.t()) < 1e-6
 
 
 def test_many_threads_may_call_one_convnet() -> None:
@@ -162,7 +162,7 @@ def test_exported_programs_take_any_size_and_are_loaded_elsewhere(tmp_path: Path
     example = torch.randn(2, 3, 8, 8)
     program = torch.export.export(sc.accelerate(net), (example,), dynamic_shapes=({0: batch, 2: height},))
     called = [node.target for node in program.graph.nodes if node.op == "call_function"]
-    assert called.count(ops.conv.default) == 2 and called.count(ops.linear.default) == 1
+    assert called.count(ops.sparse_conv.default) == 2 and called.count(ops.sparse_linear.default) == 1
     assert set(program.state_dict) == set(net.state_dict())
     x = torch.randn(5, 3, 13, 8)
     with torch.no_grad():

@@ -94,11 +94,13 @@ def accelerate(model: nn.Module, *, above: float = 0.8, example: Any = None, thr
     last digits; zeros are not multiplied, not even by infinities.
 
     The modules are copied, the memory of their weights is not: names, ``state_dict`` and sharing stay as they are, and
-    what is written to the weights of one model is seen by both. Layers keep their dense weights, and beside them what
-    the kernels need, some 8 to 24 bytes for each weight that is not zero. No parameter of the copy requires gradients.
-    Where gradients are to flow all the same (an input requires them, or a parameter was made to), and under autocast,
-    for other types than float32 and on other devices than the CPU, an accelerated layer computes with its dense
-    weights, as torch always did.
+    what is written to the weights of one model is seen by both. Layers keep their dense weights, and beside them the
+    programs they have needed so far, each of some 8 bytes for every weight that is not zero: three for a matrix at
+    most, one for each size of images for a convolution, of which the last eight are kept. No parameter of the copy
+    requires gradients. Where gradients are to flow all the same (an input requires them, or a parameter was made to),
+    and under autocast, for other types than float32 and on other devices than the CPU, an accelerated layer computes
+    with its dense weights, as torch always did. What traces networks (shrinking, compiling) is for the model that was
+    given.
 
     Args:
         model: any module; it is not changed.

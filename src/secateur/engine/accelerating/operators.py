@@ -130,7 +130,7 @@ def _refuse_gradients(*tensors: Tensor | None) -> None:
 
 
 def _register() -> None:
-    computed = (("linear", _LINEAR, _linear, _dense_linear), ("conv", _CONV, _conv, _dense_conv))
+    computed = (("sparse_linear", _LINEAR, _linear, _dense_linear), ("sparse_conv", _CONV, _conv, _dense_conv))
     for name, schema, compute, dense in computed:
         if not hasattr(torch.ops.secateur, name):  # this module may be imported anew, operators stay
             torch.library.define(f"secateur::{name}", schema, tags=torch.Tag.pt2_compliant_tag)
@@ -140,4 +140,4 @@ def _register() -> None:
 
 
 _register()
-linear, conv = torch.ops.secateur.linear.default, torch.ops.secateur.conv.default
+linear, conv = torch.ops.secateur.sparse_linear.default, torch.ops.secateur.sparse_conv.default
