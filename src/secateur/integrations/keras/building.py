@@ -12,13 +12,13 @@ from torch import Tensor
 from secateur.integrations.keras.targets import as_array, read
 from secateur.vocabulary import BadTargetError
 
-__all__ = ["assign", "graph_of", "is_graph", "resized"]
+__all__ = ["assign", "graph_of", "is_composite", "is_graph", "resized"]
 
 
 def is_graph(model: Any) -> bool:
     """Say if a model is sequential or functional, through and through, so that it can be copied layer by layer."""
     inside = model._flatten_layers(include_self=False, recursive=False)
-    return _of_keras(model) and not any(map(_composite, inside))
+    return _of_keras(model) and not any(map(is_composite, inside))
 
 
 def graph_of(model: Any, example: Any) -> Any:
@@ -113,7 +113,7 @@ def _of_keras(layer: Any) -> bool:
     return type(layer).__module__.partition(".")[0] == "keras"
 
 
-def _composite(layer: Any) -> bool:
+def is_composite(layer: Any) -> bool:
     """Say if a layer is of the user's class and does nothing but call others."""
     inside = layer._flatten_layers(include_self=False, recursive=False)
     if isinstance(layer, keras.Model):
@@ -144,7 +144,7 @@ def _routed(model: Any, copy: Callable[[Any], Any]) -> Iterator[None]:
             layer = pending.pop()
             if id(layer) in kinds:
                 continue
-            kind, composite = type(layer), layer is model or _composite(layer)
+            kind, composite = type(layer), layer is model or is_composite(layer)
             kinds[id(layer)] = layer, kind
             if composite:
                 pending += layer._flatten_layers(include_self=False, recursive=False)

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from secateur.integrations.keras.building import is_composite
+
 __all__ = ["changes", "counted"]
 
 Shape = tuple[int, ...]
@@ -44,7 +46,7 @@ def counted(model: Any) -> set[int]:
     """Return the variables of a model, by ``id``, whose units a config counts, so that they can be fewer."""
     found: set[int] = set()
     for layer in model._flatten_layers(include_self=False, recursive=False):
-        if isinstance(layer, keras.Model | keras.layers.Wrapper):
+        if isinstance(layer, keras.Model | keras.layers.Wrapper) or is_composite(layer):
             found |= counted(layer)
         names = [name for kind, name, *_ in COUNTED if isinstance(layer, getattr(keras.layers, kind))]
         if isinstance(layer, keras.layers.EinsumDense | keras.layers.MultiHeadAttention):

@@ -21,7 +21,7 @@ def prune_units(model: Any, sparsity: float, example: Any = None, *, choice: Uni
     before that. Units of layers whose configs do not count them stay.
 
     Args:
-        model: a built sequential or functional ``keras.Model`` on the torch backend.
+        model: a built ``keras.Model`` on the torch backend.
         sparsity: share of the units that may go, in [0, 1].
         example: an array, or what else the model takes, its first axis the batch; made up if left out.
         choice: criterion, scope, allocation and multiple, with the coupling of :func:`couple`; magnitude in one ranking
