@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.lab.runtimes import Ready, Runner, Runtime, reason
-from secateur.lab.timing import Pace, Quartiles, Times, in_turns
+from secateur.lab.timing import Pace, Quartiles, Times, in_turns, times_faster
 
 __all__ = ["TOLERANCE", "Contestant", "Entry", "Lineup", "Row", "hold", "line_up", "relative_error"]
 
@@ -70,6 +70,7 @@ class Row:
         error: largest difference from torch in float64, as a share of the largest output; None if there was nothing
             to compare with.
         ms: quartiles of a call in milliseconds; None if it was not timed.
+        turns: median of each turn in milliseconds.
         ratio: how many times faster than the first contestant it is, quartiles over the turns.
         calls: that count.
         note: why it was not timed, or not compared.
@@ -80,6 +81,7 @@ class Row:
     batch: int
     error: float | None = None
     ms: Quartiles | None = None
+    turns: tuple[float, ...] = ()
     ratio: Quartiles | None = None
     calls: int = 0
     note: str = ""
@@ -96,7 +98,8 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields and whether it is a gain."""
-        lists = {"ms": self.ms and list(self.ms), "ratio": self.ratio and list(self.ratio)}
+        lists = {key: value and list(value) for key, value in (("ms", self.ms), ("ratio", self.ratio))}
+        lists["turns"] = list(self.turns)
         return dataclasses.asdict(self) | lists | {"gain": self.gain}
 
 
@@ -156,8 +159,9 @@ def _timed(row: Row, time: Times | None, first: Times | None) -> Row:
     if time is None:
         return row
     low, median, high = (1e3 * seconds for seconds in time.quartiles())
-    ratio = None if first is None else time.times_faster(first)
-    return dataclasses.replace(row, ms=(low, median, high), ratio=ratio, calls=time.calls)
+    turns = tuple(1e3 * seconds for seconds in time.medians())
+    ratio = None if first is None else times_faster(time.medians(), first.medians())
+    return dataclasses.replace(row, ms=(low, median, high), turns=turns, ratio=ratio, calls=time.calls)
 
 
 def _references(contestants: Sequence[Contestant], inputs: Tensor) -> dict[int, Wanted]:

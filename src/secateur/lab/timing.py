@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Block", "Pace", "Quartiles", "Times", "in_turns", "timed"]
+__all__ = ["Block", "Pace", "Quartiles", "Times", "in_turns", "timed", "times_faster"]
 
 # Runs so many calls, one after another, and returns how many seconds each of them took.
 Block = Callable[[int], Sequence[float]]
@@ -61,15 +61,24 @@ class Times:
         """
         return _quartiles([seconds for turn in self.turns for seconds in turn])
 
-    def times_faster(self, other: Times) -> Quartiles:
-        """Return how many times faster these are than others: quartiles over the turns, each with that turn's medians.
+    def medians(self) -> tuple[float, ...]:
+        """Return the median of each turn, in seconds.
 
         Example:
-            >>> Times(((1.0,), (1.0,), (1.0,))).times_faster(Times(((2.0,), (3.0,), (4.0,))))
-            (2.5, 3.0, 3.5)
+            >>> Times(((1.0, 2.0), (3.0,))).medians()
+            (1.5, 3.0)
         """
-        pairs = zip(self.turns, other.turns, strict=True)
-        return _quartiles([float(np.median(theirs) / np.median(ours)) for ours, theirs in pairs])
+        return tuple(float(np.median(turn)) for turn in self.turns)
+
+
+def times_faster(ours: Sequence[float], theirs: Sequence[float]) -> Quartiles:
+    """Return how many times faster one is than another: quartiles of the ratios of their medians in each turn.
+
+    Example:
+        >>> times_faster([1.0, 1.0, 1.0], [2.0, 3.0, 4.0])
+        (2.5, 3.0, 3.5)
+    """
+    return _quartiles([their / our for our, their in zip(ours, theirs, strict=True)])
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:
