@@ -27,7 +27,12 @@ STOREYS = [
     "integrations",
     "lab",
 ]
-PUBLIC_TO_THE_LAB = {"secateur", "secateur.vocabulary", "secateur.files"}  # and each adapter in integrations/
+PUBLIC_TO_THE_LAB = {
+    "secateur",
+    "secateur.vocabulary",
+    "secateur.files",
+    "secateur.engine",
+}  # and each adapter in integrations/
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 
@@ -59,7 +64,7 @@ def test_imports_point_only_to_storeys_above(path: Path) -> None:
 
 def test_importing_the_library_brings_in_no_extra() -> None:
     extras = ["sklearn", "rich", "click", "altair", "matplotlib", "tensorboard", "joblib", "pooch", "scipy", "PIL"]
-    extras += ["onnx", "onnxruntime", "onnxscript", "timm"]
+    extras += ["onnx", "onnxruntime", "onnxscript", "openvino", "timm"]
     code = f"import sys; from secateur import *; print([name for name in {extras!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -26,7 +26,7 @@ FLAGS = ["--model", "mlp:32", "--epochs", "12", "--prune-epochs", "12", "--batch
 def comparable(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A run's result and metrics without what a clock says."""
     result = json.loads((folder / "result.json").read_text())
-    result.pop("seconds"), result.pop("name")
+    result.pop("seconds"), result.pop("name"), result.pop("speed")
     for report in result["measure"].values():
         report.pop("latency")
     metrics = read_metrics(folder / "metrics.jsonl")

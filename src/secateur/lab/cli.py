@@ -1,4 +1,4 @@
-"""The command line: run, sweep, report, pack, export and others. Bad input is one clear line and an exit code."""
+"""The command line: run, sweep, report, pack, bench and others. Bad input is one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Any, NoReturn
 import click
 
 from secateur.lab.data import LabError, MissingDataError
-from secateur.lab.flags import SHAPE, SHARE, Commands, Grouped, common_flags, settings_flags, settings_of
+from secateur.lab.flags import (
+    COUNTS,
+    SHARE,
+    Commands,
+    Grouped,
+    common_flags,
+    network_flags,
+    settings_flags,
+    settings_of,
+)
 from secateur.lab.settings import Settings, words
 from secateur.vocabulary import SecateurError
 
@@ -63,7 +72,7 @@ def run(config: Path | None, out: Path | None, data_dir: Path | None, again: boo
 
 @main.command(cls=Grouped)
 @common_flags
-@settings_flags("method", "sparsity", "seed", "bits", "share_epochs")
+@settings_flags("method", "sparsity", "seed", "bits", "share_epochs", "engine")
 @click.option("--methods", default=DEFAULT_METHODS, show_default=True, help="By commas, or all.")
 @click.option("--sparsities", default="0.5,0.8,0.9,0.95,0.98", show_default=True, help="By commas.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="By commas.")
@@ -176,9 +185,7 @@ def unpack(path: Path, out: Path | None) -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: shrunk.sct in the folder]")
-@click.option("--model", help="What network a file holds, as for run; a run's folder knows.")
-@click.option("--shape", type=SHAPE, default="1,28,28", show_default=True, help="Its images: channels, height, width.")
-@click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Its outputs.")
+@network_flags
 def shrink(path: Path, out: Path | None, model: str | None, shape: tuple[int, int, int], classes: int) -> None:
     """Delete the dead units of a run's or a file's network; write a smaller one with the same outputs.
 
@@ -214,6 +221,46 @@ def export(folder: Path, out: Path | None) -> None:
     from secateur.lab import exporting
 
     click.echo(exporting.export(folder, out))
+
+
+@main.command()
+@click.argument("what", metavar="MODEL-OR-FILE")
+@network_flags
+@click.option("--sparsity", type=SHARE, help="Prune it by magnitude first, all layers but the first.")
+@click.option("--scope", type=click.Choice(["layerwise", "global"]), default="layerwise", help="One ranking or many.")
+@click.option("--first", is_flag=True, help="Prune the first layer too.")
+@click.option("--threads", type=COUNTS, default="1,2", show_default=True, help="Numbers of threads, by commas.")
+@click.option("--batch", type=COUNTS, default="1,16", show_default=True, help="Inputs in a call, by commas.")
+@click.option("--turns", type=click.IntRange(1), default=20, show_default=True, help="Turns of every runtime.")
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile takes part, which takes a minute or two.")
+@click.option("--out", multiple=True, type=click.Path(path_type=Path), help="File to write too, .json or .md.")
+def bench(what: str, model: str | None, out: tuple[Path, ...], **flags: Any) -> None:
+    """Time a network in the engine and in every other runtime that is there, in turns.
+
+    Takes the folder of a run, a packed or safetensors file with its --model, a model's name for new weights, or the
+    file of an engine. Outputs are compared with torch in float64 before anything is timed.
+
+    \b
+    Examples:
+      secateur bench runs/digits-lenet-300-100-gradual-s0.9-seed0
+      secateur bench resnet-18 --shape 3,32,32 --sparsity 0.95 --threads 1 --batch 1
+      secateur bench model.sct --model lenet-5 --out times.md --out times.json
+    """
+    from secateur.lab import racing, show, subjects
+    from secateur.lab.packing import Made
+    from secateur.lab.timing import Pace
+
+    for path in out:
+        racing.check_ending(path)
+    sparsity = flags["sparsity"]
+    thinning = None if sparsity is None else subjects.Thinning(sparsity, flags["scope"], flags["first"])
+    subject = subjects.find(what, Made(model or "", flags["shape"], flags["classes"]), thinning)
+    course = racing.Course(flags["threads"], flags["batch"], Pace(turns=flags["turns"]), flags["compiled"])
+    result = racing.bench(subject, course)
+    show.bench_result(result)
+    for path in out:
+        racing.write(result, path)
+        click.echo(f"written: {path}")
 
 
 @main.command()

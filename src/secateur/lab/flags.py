@@ -10,9 +10,19 @@ from typing import Any, TypeVar
 
 import click
 
-from secateur.lab.settings import Settings, read_settings
+from secateur.lab.settings import Settings, read_settings, words
 
-__all__ = ["SHAPE", "SHARE", "Commands", "Grouped", "common_flags", "settings_flags", "settings_of"]
+__all__ = [
+    "COUNTS",
+    "SHAPE",
+    "SHARE",
+    "Commands",
+    "Grouped",
+    "common_flags",
+    "network_flags",
+    "settings_flags",
+    "settings_of",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -55,6 +65,25 @@ class Shape(click.ParamType):  # type: ignore[type-arg]
 
 
 SHAPE = Shape()
+
+
+class Counts(click.ParamType):  # type: ignore[type-arg]
+    """Whole numbers of at least one, by commas."""
+
+    name = "counts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers, each once, or fail with the way out."""
+        try:
+            counts = tuple(dict.fromkeys(int(part) for part in words(str(value)))) if isinstance(value, str) else value
+        except ValueError:
+            counts = ()
+        if not counts or min(counts) < 1:
+            self.fail(f"these are whole numbers of at least 1 by commas, such as 1,16; got {value!r}")
+        return tuple(counts)
+
+
+COUNTS = Counts()
 
 
 class Commands(click.Group):
@@ -117,6 +146,19 @@ def common_flags(function: Function) -> Function:
         click.option("--config", type=path, help="Settings from a TOML file; flags given here win."),
         click.option("--out", type=path, help="Folder for everything that is written."),
         click.option("--data-dir", type=path, help="Folder with data sets  [default: $SECATEUR_DATA, else download]"),
+    ):
+        function = option(function)
+    return function
+
+
+def network_flags(function: Function) -> Function:
+    """Add the flags that say how the network of a file is made."""
+    for option in (
+        click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Its outputs."),
+        click.option(
+            "--shape", type=SHAPE, default="1,28,28", show_default=True, help="Its images: channels, height, width."
+        ),
+        click.option("--model", help="What network a file holds, as for run; a run's folder knows."),
     ):
         function = option(function)
     return function

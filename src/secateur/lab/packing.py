@@ -16,7 +16,7 @@ from secateur.lab.exporting import load_network
 from secateur.lab.shrinking import shrunk
 from secateur.vocabulary import BadTargetError
 
-__all__ = ["Made", "pack", "shrink", "unpack"]
+__all__ = ["Made", "network_of", "pack", "shrink", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
     """
     if path.is_dir() and made is not None and made.model:
         raise LabError(f"the run in {path} knows its network: leave --model out")
-    model, shape = load_network(path) if path.is_dir() else _network_of(path, made)
+    model, shape = load_network(path) if path.is_dir() else network_of(path, made)
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     small = shrunk(model, images)
     if small is None:
@@ -105,8 +105,17 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
     return record, out
 
 
-def _network_of(path: Path, made: Made | None) -> tuple[nn.Module, tuple[int, int, int]]:
-    """Return the network whose tensors are in a file, and the shape of its images."""
+def network_of(path: Path, made: Made | None) -> tuple[nn.Module, tuple[int, int, int]]:
+    """Return the network whose tensors are in a file, in eval mode, and the shape of its images.
+
+    Args:
+        path: of a packed or a safetensors file.
+        made: how the network is made.
+
+    Raises:
+        LabError: there is no such file, or its network is not named or another.
+        CorruptFileError: the file is damaged.
+    """
     _check(path)
     if made is None or not made.model:
         raise LabError(f"{path} holds tensors alone: name their network too, as in --model lenet-5 --shape 1,28,28")

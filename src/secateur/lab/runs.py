@@ -20,6 +20,7 @@ from secateur.files import read_json, write_json, write_tensors
 from secateur.lab import controls, methods, models, search
 from secateur.lab.bench import Bench, Outcome
 from secateur.lab.data import Dataset, Split, load
+from secateur.lab.engines import compile_and_time
 from secateur.lab.environment import environment
 from secateur.lab.journal import Journal
 from secateur.lab.quantizing import quantize
@@ -29,6 +30,8 @@ from secateur.lab.training import evaluate
 from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
 
 __all__ = ["Options", "RunFolderError", "read_result", "run", "train_dense"]
+
+ENGINE = "engine.sct"
 
 
 class RunFolderError(SecateurError):
@@ -45,7 +48,7 @@ class Options:
         events: write TensorBoard events.
         bar: show a progress bar.
         dense: folder for the dense phases, when several runs share them.
-        forms: make and measure the smaller forms of the pruned network too: with codebooks, and shrunk.
+        forms: make and measure the other forms of the pruned network too: with codebooks, shrunk, and compiled.
     """
 
     data_dir: Path | None = None
@@ -82,6 +85,9 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
                 nets["shrunk"] = dataclasses.replace(nets["pruned"], model=small, masks=None)
                 bench.facts["shrunk"] = describe(small)
             result = _result(bench, nets, folder.name)
+            if settings.engine and options.forms:
+                images = bench.data.test.images[:2].cpu()
+                result["speed"] = compile_and_time({n: net.model for n, net in nets.items()}, images, folder / ENGINE)
             _keep(nets, folder)
         write_json(folder / "result.json", result)
         return result
@@ -253,7 +259,7 @@ def _claim(folder: Path, settings: Settings, again: bool) -> None:
 
 
 _OURS = {".lock", "masks.safetensors", "metrics.jsonl", "model.safetensors", "phases", "tensorboard"}
-_OURS |= {"model.sct", "quantized.sct", "shrunk.sct"}
+_OURS |= {"model.sct", "quantized.sct", "shrunk.sct", ENGINE}
 
 
 @contextlib.contextmanager

@@ -130,6 +130,10 @@ class Settings:
 
     bits: int = _number(5, "packing", "bits of the codebooks of a second, quantized packed file; 0 for none", 0, 8)
     share_epochs: int = _number(2, "packing", "epochs in which the values of the codebooks are trained")
+    engine: bool = field(
+        default=True,
+        metadata={"group": "packing", "help": "compile the pruned net for the sparse engine and time it at the end"},
+    )
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ from torch import Tensor
 
 import secateur as sc
 from secateur.files import read_tensors
-from secateur.lab import runs
+from secateur.lab import racing, runs
 from secateur.lab.data import LabError
+from secateur.lab.report.speed import judge_speed
 from secateur.lab.summary import SCORE
 from secateur.vocabulary import MissingExtraError
 
-__all__ = ["inspect", "run_summary", "sweep_summary"]
+__all__ = ["bench_result", "inspect", "run_summary", "sweep_summary"]
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def _table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
     try:
         from rich.console import Console
         from rich.markup import escape
@@ -68,8 +70,20 @@ def run_summary(result: dict[str, Any]) -> None:
         rows.append([f"bytes, {bits}", "-", f"{quantized['bytes']:,}", *["-"] * len(same)])
         rows.append([f"test accuracy, {bits}", "-", f"{quantized['test']:.4f}", *["-"] * len(same)])
     _table(result["name"], ["", *nets], rows)
+    for _, sentence in judge_speed(result):
+        print(sentence)  # noqa: T201
     for warning in result["warnings"]:
         print(f"warning: {warning}")  # noqa: T201
+
+
+def bench_result(result: dict[str, Any]) -> None:
+    """Print how fast each runtime was, what the engine gained, and who did not take part."""
+    subject = result["subject"]
+    name = f"{subject['name']}, inputs of {'x'.join(map(str, subject['shape']))}"
+    for title, rows in racing.tables(result):
+        _table(f"{name}, {title}", racing.HEAD, rows)
+    for line in [*filter(None, [subject["note"]]), *racing.remarks(result)]:
+        print(line)  # noqa: T201
 
 
 def sweep_summary(result: dict[str, Any]) -> None:

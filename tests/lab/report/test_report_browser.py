@@ -4,7 +4,17 @@ import importlib.util
 import shutil
 
 import pytest
-from report_fixtures import DEAD, SEARCH, SENSITIVITY, run_metrics, run_result, sweep_result, write_run, write_sweep
+from report_fixtures import (
+    DEAD,
+    SEARCH,
+    SENSITIVITY,
+    run_metrics,
+    run_result,
+    speed,
+    sweep_result,
+    write_run,
+    write_sweep,
+)
 
 from secateur.lab.report import build
 
@@ -51,7 +61,7 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-@pytest.fixture(scope="module", params=["run", "facts", "sweep", "many methods", "long names"])
+@pytest.fixture(scope="module", params=["run", "facts", "speed", "sweep", "many methods", "long names"])
 def page(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     if request.param == "run":
@@ -61,6 +71,8 @@ def page(request, tmp_path_factory):
     if request.param == "many methods":
         return build(write_sweep(folder, sweep_result({f"a-long-method-name-{number}": "" for number in range(19)})))
     result = run_result()
+    if request.param == "speed":
+        return build(write_run(folder, result | {"speed": speed(shrunk=True)}, run_metrics()))
     if request.param == "facts":
         result["facts"] = {"sensitivity": SENSITIVITY, "search": SEARCH, "dead": DEAD, "frozen": ["fc1.weight"]}
         return build(write_run(folder, result, run_metrics()))

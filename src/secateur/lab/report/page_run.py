@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from secateur.lab.report import charts, findings, tables, words
+from secateur.lab.report import charts, findings, speed, tables, words
 from secateur.lab.report.reading import Record, dig
 from secateur.lab.report.verdict import run_verdict, target_change
 
@@ -32,6 +32,7 @@ def content(record: Record) -> dict[str, Any]:
         "tables": [
             tables.accuracy_table(accuracy),
             *filter(None, [tables.size_table(facts)]),
+            *speed.speed_tables(facts),
             tables.totals_table(facts["measure"]),
             *filter(None, [tables.unit_table(learned)]),
             *findings.tables_of(learned),
@@ -68,6 +69,7 @@ def _charts(record: Record) -> list[tuple[str, charts.Spec, str]]:
     found += findings.charts_of(record.facts.get("facts") or {})
     if pruned.get("layers"):
         found.append(("Sparsity by layer", charts.layers_chart(pruned["layers"]), ""))
+    found += speed.speed_charts(record.facts)
     costs = charts.cost_chart(_costs(dense, pruned))
     found.append(("Pruned against dense", costs, "Left of the dashed line is a gain."))
     return found

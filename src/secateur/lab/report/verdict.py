@@ -10,6 +10,7 @@ from secateur.lab.report import words
 from secateur.lab.report.costs import judge_costs, latency_judgement
 from secateur.lab.report.findings import sentences
 from secateur.lab.report.reading import dig
+from secateur.lab.report.speed import engine_gain, judge_speed
 
 __all__ = ["MISS", "AccuracyChange", "Verdict", "accuracy_change", "images", "run_verdict", "target_change"]
 
@@ -99,7 +100,7 @@ def run_verdict(result: dict[str, Any]) -> Verdict:
     verdict = Verdict()
     _targets(result, verdict)
     _accuracy(result, verdict)
-    for section, sentence in judge_costs(result):
+    for section, sentence in [*judge_costs(result), *judge_speed(result)]:
         getattr(verdict, section).append(sentence)
     verdict.headline = _headline(result)
     for section, sentence in sentences(result.get("facts") or {}):
@@ -232,6 +233,8 @@ def _headline(result: dict[str, Any]) -> str:
         "faster": "; inference is faster",
         "slower": "; inference is slower",
     }[latency_judgement(before, after)]
+    if times := engine_gain(result):
+        speed = f"; inference in the sparse engine is {words.ratio(times)} times faster"
     return gone + cost + speed + "."
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 __all__ = [
     "count",
     "decimals",
+    "duration",
     "fraction",
     "join",
     "milliseconds",
@@ -112,6 +113,16 @@ def milliseconds(value: float | None) -> str:
         ('0.051 ms', '12.3 ms')
     """
     return MISSING if value is None else f"{value:.{decimals(value)}f} ms"
+
+
+def duration(value: float | None) -> str:
+    """Write a time given in milliseconds, one below a tenth of them in microseconds.
+
+    Example:
+        >>> duration(0.00366), duration(0.25), duration(12.34)
+        ('3.66 µs', '0.250 ms', '12.3 ms')
+    """
+    return f"{1000 * value:.3g} µs" if value is not None and value < 0.1 else milliseconds(value)
 
 
 def decimals(value: float) -> int:
