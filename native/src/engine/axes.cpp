@@ -110,9 +110,9 @@ SECATEUR_INLINE void normalize(const AlongStep& step, const Line& line) {
     }
 }
 
-// What is filled up must not be counted: its squares are taken off again.
+// What is filled up must not be counted: it is the mean, which is nothing once the mean is taken off.
 SECATEUR_INLINE void normalize_row(const AlongStep& step, Row row) {
-    if (step.centred) row.fill = sum(total(Row{row.from, nullptr, row.length, row.count, 0.f})) / LANES * row.share();
+    if (step.centred) row.fill = total(Row{row.from, nullptr, row.length, row.count, 0.f})[0] * row.share();
     const Floats mean = all(step.centred ? row.fill : 0.f), share = all(row.share());
     Floats squares = all(0.f);
     for (size_t i = 0; i < row.count; ++i) {
@@ -151,7 +151,7 @@ void along_column(const AlongStep& step, const Column& column) {
 void along_row(const AlongStep& step, const Row& row) {
     switch (step.how) {
         case Along::sum:
-            *row.to = sum(total(row)) / LANES * step.scale;
+            *row.to = total(row)[0] * step.scale;
             break;
         case Along::maximum:
             *row.to = greatest(extreme(row, true));
@@ -197,8 +197,9 @@ void along_few(const AlongStep& step, const float* from, float* to, size_t lanes
         for (size_t i = 0; i < step.count; ++i) {
             const float x = from[i * step.inner + lane];
             total += static_cast<double>(x);
-            if (!(x <= most)) most = x;
-            if (!(x >= least)) least = x;
+            // A NaN stays.
+            if (!(x <= most || most != most)) most = x;
+            if (!(x >= least || least != least)) least = x;
         }
         if (!same_shape) {
             to[lane] = step.how == Along::sum       ? static_cast<float>(total) * step.scale

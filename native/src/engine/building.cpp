@@ -155,6 +155,7 @@ void Program::gather(const Place& from, const Place& to, std::size_t channels, c
     };
     const auto most = static_cast<std::size_t>(span_of(table).second + 1);
     require(channels > 0 && !table.empty(), "nothing is gathered");
+    require(channels == 1 || to.step >= table.size(), "the channels of what is gathered overlap");
     require(end_of(from.offset, channels, from.step, most) <= size_of(from, own_->inputs), "a table reads too far");
     require(end_of(to.offset, channels, to.step, table.size()) <= size_of(to, own_->outputs), "a table writes too far");
     auto made = std::make_unique<Gathering>();

@@ -36,8 +36,11 @@ struct Bounds {
         require(map.channels > 0 && map.rows > 0 && map.cols > 0, "a map is empty");
         require(map.offset % lanes == 0 && map.channel % lanes == 0 && map.row % lanes == 0,
                 "a map does not begin with a vector");
-        const std::size_t channel = end_of(0, map.rows, map.row, product(map.cols, lanes));
+        const std::size_t row = product(map.cols, lanes), channel = end_of(0, map.rows, map.row, row);
         require(end_of(map.offset, map.channels, map.channel, channel) <= arena, "a map lies outside the arena");
+        // So that nothing takes longer than the arena is large, and threads write different floats.
+        require(map.rows == 1 || map.row >= row, "the rows of a map overlap");
+        require(map.channels == 1 || map.channel >= channel, "the channels of a map overlap");
     }
 
     void check(const Span& span) const {
@@ -59,11 +62,13 @@ struct Bounds {
         }
         const std::size_t channel = product(vectors, lanes);
         require(end_of(halo.offset, map.channels, map.channel, channel) <= arena, "a halo lies outside the arena");
+        require(map.channels == 1 || channel <= map.channel, "a halo reaches into the next channel");
     }
 
     // That a window, moved once for each vector of `to`, stays inside `from`.
     static void check(const Window& window, const Map& from, const Map& to) {
         require(window.height > 0 && window.width > 0, "a window is empty");
+        require(window.dilation_rows > 0 && window.dilation_cols > 0, "a window looks at one place again and again");
         const std::size_t down = product(to.rows - 1, window.stride_rows),
                           across = product(to.cols - 1, window.stride_cols);
         const std::size_t low = sum(sum(window.top, down), product(window.height - 1, window.dilation_rows));

@@ -159,7 +159,8 @@ void Program::convolve(const Map& from, const Map& to, const Window& window, std
     const Shape shape{from, to, window, groups, lanes()};
     const std::size_t columns = engine::product(shape.inputs(), engine::product(window.height, window.width));
     engine::check(weights, to.channels, columns);
-    require(engine::product(from.channels, from.channel) * sizeof(float) <= std::numeric_limits<std::uint32_t>::max(),
+    const std::size_t rows = end_of(0, from.rows, from.row, from.cols * lanes());
+    require(end_of(0, from.channels, from.channel, rows) * sizeof(float) <= std::numeric_limits<std::uint32_t>::max(),
             "a map is too large to be convolved");
     if (residual != nullptr) {
         bounds.check(*residual);
@@ -177,7 +178,7 @@ void Program::convolve(const Map& from, const Map& to, const Window& window, std
     step.activation = function(activation);
     step.outputs = to.channels / groups % tiling.outputs == 0 || groups == 1 ? tiling.outputs : 1;
     const Cut cut = usable(*own_->loops, tiling, to, window.stride_cols, step.outputs);
-    list(*made, shape, weights, tiling.block);
+    list(*made, shape, weights, std::min(tiling.block, shape.inputs()));
     tile(*made, *own_->loops, shape, cut, residual);
     made->bias = bias;
     made->bias.resize(step.groups * step.outputs, 0.f);

@@ -37,7 +37,7 @@ SECATEUR_INLINE Floats exponential(Floats x) {
     // In two factors: neither 2^128 nor 2^-149 is within what power_of_two can make.
     const Floats half = floats(truncated(n * all(0.5f)));
     const Floats finite = p * power_of_two(half) * power_of_two(n - half);
-    return unless_nan(x, less(all(88.7228f), x, all(HUGE_VALF), less(x, all(-103.f), all(0.f), finite)));
+    return unless_nan(x, less(all(88.72283f), x, all(HUGE_VALF), less(x, all(-103.f), all(0.f), finite)));
 }
 
 // log x = n ln 2 + log m with m from sqrt(1/2) to sqrt(2), by the series of 2 artanh((m - 1) / (m + 1)).
@@ -114,7 +114,9 @@ SECATEUR_APART Floats each(Floats x, float (*function)(float)) {
     return x;
 }
 
+// What is below normal numbers is zero here as elsewhere: powf counts on bits that were flushed.
 SECATEUR_APART Floats powers(Floats x, Floats y) {
+    x = less(absolute(x), all(1.17549435e-38f), all(0.f), x);
     for (unsigned i = 0; i < LANES; ++i) x[i] = powf(x[i], y[i]);
     return x;
 }
@@ -143,13 +145,14 @@ SECATEUR_INLINE Floats applied(const Activation& a, Floats x) {
         case Function::gelu_tanh:
             return all(0.5f) * x * (one + tangent(all(0.79788456f) * (x + all(0.044715f) * x * x * x)));
         case Function::hardswish:
-            return x * at_most(at_least(x + all(3.f), zero), all(6.f)) * all(1.f / 6);
+            return x * (at_most(at_least(x + all(3.f), zero), all(6.f)) * all(1.f / 6));
         case Function::hardsigmoid:
             return at_most(at_least(x + all(3.f), zero), all(6.f)) * all(1.f / 6);
-        // log(1 + e^x) without overflow, linear beyond alpha as in torch
+        // log(1 + e^(alpha x)) / alpha without overflow, x itself where alpha x is beyond beta, as in torch
         case Function::softplus: {
-            const Floats e = exponential(zero - absolute(x));
-            return less(all(a.alpha), x, x, at_least(x, zero) + logarithm(one + e));
+            const Floats y = all(a.alpha) * x;
+            const Floats e = exponential(zero - absolute(y));
+            return less(all(a.beta), y, x, (at_least(y, zero) + logarithm(one + e)) / all(a.alpha));
         }
         case Function::exp:
             return exponential(x);

@@ -172,9 +172,10 @@ SECATEUR_INLINE float sum(Floats x) {
     return total;
 }
 
+// A NaN, if there is one.
 SECATEUR_INLINE float greatest(Floats x) {
     float most = x[0];
-    for (unsigned i = 1; i < LANES; ++i) most = x[i] < most ? most : x[i];
+    for (unsigned i = 1; i < LANES; ++i) most = x[i] <= most || most != most ? most : x[i];
     return most;
 }
 

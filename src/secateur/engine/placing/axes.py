@@ -76,17 +76,17 @@ def _along(builder: Builder, op: Op, buffers: tuple[Buffer, Buffer], sizes: list
 
 def emit_softmax(builder: Builder, op: Op, decision: Decision) -> None:
     """Add a softmax along one axis."""
-    layout, source = builder.read(op.inputs[0], decision.reads[0])
+    source = builder.exactly(op.inputs[0], decision.writes)
     axis: Any = op.attributes["axis"]
-    sizes = _sizes(builder, builder.plan.values[op.output].shape, layout, axis, axis + 1)
+    sizes = _sizes(builder, builder.plan.values[op.output].shape, decision.writes, axis, axis + 1)
     _along(builder, op, (source, builder.write(op, decision)), sizes, _Along(SOFTMAX))
 
 
 def emit_norm(builder: Builder, op: Op, decision: Decision) -> None:
     """Add a normalization over the last axes."""
-    layout, source = builder.read(op.inputs[0], decision.reads[0])
+    source = builder.exactly(op.inputs[0], decision.writes)
     shape, attributes = builder.plan.values[op.output].shape, dict[str, Any](op.attributes)
-    sizes = _sizes(builder, shape, layout, len(shape) - attributes["axes"], len(shape))
+    sizes = _sizes(builder, shape, decision.writes, len(shape) - attributes["axes"], len(shape))
     what = _Along(
         NORMALIZE, attributes["eps"], op.kind == "layer_norm", _flat(builder, op, "weight"), _flat(builder, op, "bias")
     )

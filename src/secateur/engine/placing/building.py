@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,10 +133,19 @@ class Builder:
         self.versions[op.output] = [(decision.writes, made)]
         return made
 
+    def exactly(self, name: str, wanted: Layout) -> Buffer:
+        """Return where a value is in a layout, with no wider halo."""
+        layout, buffer = self.read(name, wanted)
+        return buffer if layout == wanted else self._moved(layout, buffer, wanted)
+
     def alias(self, op: Op, decision: Decision) -> None:
         """Name what an operator reads anew."""
-        _, buffer = self.read(op.inputs[0], decision.reads[0])
-        self.versions[op.output] = [(decision.writes, buffer)]
+        layout, buffer = self.read(op.inputs[0], decision.reads[0])
+        writes = decision.writes
+        if isinstance(layout, Mapped) and isinstance(writes, Mapped):
+            # What is there may have a halo, for others that read it.
+            writes = replace(layout, last=writes.last)
+        self.versions[op.output] = [(writes, buffer)]
 
     def constant(self, values: Floats) -> Buffer:
         """Return a buffer with numbers, one an element, that are there from the beginning."""
@@ -233,9 +242,8 @@ class Builder:
         return made
 
     def _returned(self, number: int, name: str) -> None:
-        if name in self.plan.inputs:
-            self.read(name, Plain(self._numbers(name)))
-        layout, buffer = self.versions[name][0]
+        given = name in self.plan.inputs
+        layout, buffer = self.read(name, Plain(self._numbers(name))) if given else self.versions[name][0]
         place = self.kernels.Place
         if self.target.batched:
             places = np.ascontiguousarray(elements(layout), np.int32)

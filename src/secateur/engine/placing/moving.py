@@ -92,7 +92,9 @@ def _places(builder: Builder, op: Op) -> tuple[Places, float]:
         axis: Any = a["axis"]
         return places[(slice(None),) * axis + (slice(a["start"], a["stop"], a["step"]),)], 0.0
     sides: Any = a["padding"]
-    return np.pad(places, list(zip(sides[::2], sides[1::2], strict=True)), constant_values=-1), float(a["value"])  # type: ignore[arg-type]
+    pairs = list(zip(sides[::2], sides[1::2], strict=True))
+    # NumPy refuses to pad a single number by nothing.
+    return np.pad(places, pairs, constant_values=-1) if pairs else places, float(a["value"])  # type: ignore[arg-type]
 
 
 def gather(builder: Builder, op: Op | None, source: Buffer, target: Buffer, places: Places, outside: float) -> None:
@@ -154,7 +156,8 @@ def emit_upsample(builder: Builder, op: Op, decision: Decision) -> None:
         channels = builder.plan.values[op.inputs[0]].shape[0]
         every = (np.arange(channels)[:, None] * height * width + pixel).reshape(-1)
         place, home = slots(writes), elements(layout)
-        gather(builder, op, source, target, np.where(place >= 0, home[every[place]], -1), 0.0)
+        outside = writes.outside if isinstance(writes, Mapped) else 0.0
+        gather(builder, op, source, target, np.where(place >= 0, home[every[place]], -1), outside)
         return
     place = writes.grid.pixels.reshape(-1)
     places = np.where(place >= 0, layout.grid.homes[pixel[place]], -1)

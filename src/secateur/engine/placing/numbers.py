@@ -181,9 +181,10 @@ def emit_binary(builder: Builder, op: Op, decision: Decision) -> None:
     reads = [builder.read(name, layout) for name, layout in zip(op.inputs, decision.reads, strict=True)]
     if "other" in op.constants:
         spread = np.broadcast_to(other, shape).reshape(-1)
-        place = slots(decision.writes)
+        bare = _bare(decision.writes)
+        place = slots(bare)
         numbers = np.where(place >= 0, spread[place], 0.0).astype(np.float32)
-        reads.append((_bare(decision.writes), builder.constant(numbers)))
+        reads.append((bare, builder.constant(numbers)))
     shapes = [builder.plan.values[name].shape for name in op.inputs] + [shape]
     swapped, kernels = bool(op.attributes["swapped"]), builder.kernels
     if shapes[0] != shape and shapes[1] == shape:

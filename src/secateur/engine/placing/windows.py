@@ -47,7 +47,11 @@ class Sliding:
         pitch = self.size if target.batched else (best.pitch[0] * self.stride[0], best.pitch[1] * self.stride[1])
         after = [self._after(axis, best.pitch[axis], pitch[axis]) for axis in (0, 1)]
         edges = Edges(self.padding[0], after[0], self.padding[2], after[1])
-        return Grid(self.size, best.across, pitch, edges), best
+        read = Grid(self.size, best.across, pitch, edges)
+        if any(self.padding) and edges == Edges() and not read.exact:
+            # Padding is looked at inside the blocks: only what has a halo is filled up there.
+            read = read.with_edges(Edges(bottom=1))
+        return read, best
 
     def corner(self, grid: Grid) -> list[int]:
         """Return the place of the first window's corner among the vectors of a grid."""
