@@ -164,7 +164,7 @@ def test_a_model_that_cannot_be_traced_is_copied_whole() -> None:
     with pytest.warns(NothingShrunkWarning, match="the model is returned whole"):
         small = sk.shrink(model)
     assert small.count_params() == model.count_params()
-    with pytest.raises(TraceError):
+    with pytest.raises(TraceError, match=f"cannot trace {model.name}"):
         sk.couple(model)
 
 

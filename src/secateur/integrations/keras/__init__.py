@@ -6,6 +6,7 @@
     model.compile(...)
     model.fit(..., callbacks=[sk.UpdatePruningStep()])
     model = sk.strip_pruning(model)
+    small = sk.shrink(model)
 
 Weights stay the plain variables they are: masks stand beside them and hold zeros as constraints. What is chosen and
 how much is the core's: any criterion that needs only weights, any granularity, scope and allocation.

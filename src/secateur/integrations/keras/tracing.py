@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from secateur.graph.coupling import Coupling
+from secateur.graph.following import TraceError
 from secateur.graph.following import couple as core_couple
 from secateur.integrations.keras.targets import as_tensor, read
 from secateur.vocabulary import BadTargetError
@@ -124,8 +125,11 @@ def couple(model: Any, example: Any = None) -> Coupling:
             "where KERAS_BACKEND=torch is set"
         )
     example = example_for(model) if example is None else example
-    with keras.device("cpu:0"):
-        return core_couple(Traced(model), (given(example),))
+    try:
+        with keras.device("cpu"):
+            return core_couple(Traced(model), (given(example),))
+    except TraceError as error:
+        raise TraceError(str(error).replace(Traced.__name__, str(model.name), 1)) from error
 
 
 def given(example: Any) -> Any:
