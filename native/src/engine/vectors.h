@@ -60,9 +60,10 @@ struct Lanes {
 SECATEUR_EACH(+)
 SECATEUR_EACH(-)
 SECATEUR_EACH(*)
-SECATEUR_EACH(/) SECATEUR_EACH(<<)
+SECATEUR_EACH(/)
+SECATEUR_EACH(<<)
 #undef SECATEUR_EACH
-    typedef Lanes<float> Floats;
+typedef Lanes<float> Floats;
 typedef Lanes<int32_t> Ints;
 SECATEUR_INLINE Floats all(float x) {
     Floats r;

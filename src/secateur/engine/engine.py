@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from secateur.engine.arguments import InputError, as_array
 from secateur.engine.layouts import Target
-from secateur.engine.placing import Placed, place
+from secateur.engine.modes import Mode
 from secateur.engine.placing.convolving import Tiling
-from secateur.engine.plan import Plan, from_json, gathered, structured, to_json
+from secateur.engine.plan import Plan, gathered, structured, to_json
 from secateur.engine.profile import Profile, Row
-from secateur.engine.tuning import tune
+from secateur.engine.tuning import Tuned
 from secateur.native import load as kernels
-from secateur.pack.arrays import load_kept, write_arrays
+from secateur.pack.arrays import write_arrays
 from secateur.pack.kept import count_kept
-from secateur.vocabulary import CorruptFileError, SecateurError
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Engine", "InputError", "compile", "load"]
+__all__ = ["Engine", "compile"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
-
-class InputError(SecateurError, ValueError):
-    """An engine was called with arrays that do not fit its network."""
-
-
-class _Mode:
-    """A plan made into a program for one target."""
-
-    def __init__(self, plan: Plan, target: Target, instructions: str, tilings: Mapping[int, Tiling]) -> None:
-        self.tilings = dict(tilings)
-        self.placed: Placed = place(plan, target, kernels(), self.tilings)
-        self.instructions = instructions
-        self.program = self.placed.program(kernels(), instructions)
-
-    def tune(self) -> None:
-        """Choose how each convolution is carried out, by measuring."""
-        self.tilings.update(tune(self.placed.convolutions, self.placed.target, kernels(), self.instructions))
-        self.program = self.placed.program(kernels(), self.instructions)
-
-    def seconds(self, samples: int) -> float:
-        """Return how long so many samples take, at best of a few runs."""
-        inputs = [np.zeros(samples * size, np.float32) for size in self.placed.inputs]
-        outputs = [np.empty(samples * size, np.float32) for size in self.placed.outputs]
-        took = math.inf
-        for _ in range(4):
-            before = time.perf_counter()
-            self.program.run(inputs, outputs, samples, 1)
-            took = min(took, time.perf_counter() - before)
-        return took
+# Arenas of vectors of samples are not made larger: 2 GiB.
+_MOST_FLOATS = 1 << 29
 
 
 class Engine:
@@ -72,7 +41,9 @@ class Engine:
     model returns, of the same library. Calls may come from several threads at once.
 
     Attributes:
-        threads: on how many threads a call computes; may be changed at any time.
+        plan: what is computed; printed, it is a table of operators.
+        instructions: the instruction set in use.
+        batched_from: from how many samples on each lane of a vector computes one.
 
     Example:
         >>> import torch, secateur as sc
@@ -87,23 +58,45 @@ class Engine:
     """
 
     def __init__(
-        self, plan: Plan, *, threads: int = 1, instructions: str = "", tuning: Mapping[str, Any] | None = None
+        self,
+        plan: Plan,
+        *,
+        threads: int = 1,
+        instructions: str = "",
+        tuned: Tuned | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         self.plan, self.threads, self._wanted = plan, threads, instructions
         self._lock = threading.Lock()
-        self._modes: dict[bool, _Mode] = {}
+        self._modes: dict[bool, Mode] = {}
         self._lanes, self.instructions = _processor(instructions)
-        known = tuning is not None and tuning.get("instructions") == self.instructions
-        self._tuning: dict[str, Any] = dict(tuning) if known and tuning is not None else {}
-        # From how many samples on a vector of samples is faster than one after the other; unknown until tuned.
-        self.batched_from = int(self._tuning.get("batched_from", self._lanes))
-        self._mode(False)
+        self._tuned = tuned if tuned is not None and tuned.instructions == self.instructions else None
+        if not plan.inputs:
+            raise InputError("the network takes no arrays: nothing tells how many samples are wanted")
+        tilings = self._tuned.single if self._tuned else {}
+        single = Mode(plan, Target(self._lanes, False), instructions, tilings, max_bytes)
+        self._modes[False] = single
+        # From how many samples on a vector of samples is faster than one after the other; a guess until tuned.
+        self.batched_from = self._tuned.batched_from if self._tuned else self._lanes
+        if single.placed.arena * self._lanes > _MOST_FLOATS:
+            self.batched_from = sys.maxsize
         # The shapes of the input and of the output where there is but one of each.
         self._direct: tuple[Any, ...] = ()
         trees = [tree for _, tree in plan.arguments["args"]]
-        floats = all(plan.values[name].dtype == "F32" for name in plan.inputs)
-        if floats and trees == [{"value": plan.inputs[0]}] and plan.structure == {"value": plan.outputs[0]}:
+        alone = trees == [{"value": plan.inputs[0]}] and not plan.arguments["kwargs"]
+        if alone and plan.values[plan.inputs[0]].dtype == "F32" and plan.structure == {"value": plan.outputs[0]}:
             self._direct = (plan.values[plan.inputs[0]].shape, plan.values[plan.outputs[0]].shape)
+
+    @property
+    def threads(self) -> int:
+        """On how many threads a call computes, 1 to 1024; may be changed at any time."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        if not 1 <= count <= 1024:
+            raise InputError(f"{count} threads: 1 to 1024 can be used, best as many as the processor has cores")
+        self._threads = int(count)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute what the model computes.
@@ -121,16 +114,18 @@ class Engine:
         given = gathered(self.plan.arguments, args, kwargs)
         torch = sys.modules.get("torch")
         tensors = torch is not None and any(isinstance(each, torch.Tensor) for each in given.values())
-        inputs = {name: self._array(name, each) for name, each in given.items()}
-        outputs: dict[str, Any] = self.run(inputs)
+        outputs: dict[str, Any] = self.run(given)
         if tensors and torch is not None:
             outputs = {name: torch.from_numpy(each) for name, each in outputs.items()}
         return structured(self.plan.structure, outputs)
 
     def _one(self, given: Array) -> Array:
         """Return the only output for the only input: nothing here takes longer than a small network."""
-        if given.dtype != np.float32 or given.shape[1:] != self._direct[0] or not given.flags.c_contiguous:
-            given = self._array(self.plan.inputs[0], given)
+        flags = given.flags
+        fits = given.ndim > 0 and given.shape[1:] == self._direct[0] and given.dtype == np.float32
+        if not (fits and flags.c_contiguous and flags.aligned):
+            name = self.plan.inputs[0]
+            given = as_array(name, self.plan.values[name], given)
         samples = len(given)
         output = np.empty((samples, *self._direct[1]), np.float32)
         if samples == 1:
@@ -139,13 +134,13 @@ class Engine:
             self._run([given], [output], samples)
         return output
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute the outputs of the plan, by name, from its inputs: float32 arrays with a batch axis in front.
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Compute the outputs of the plan, by name, from its inputs: arrays with a batch axis in front.
 
         Raises:
-            InputError: inputs have different numbers of samples.
+            InputError: an array has another shape than in the plan, or they have different numbers of samples.
         """
-        arrays = [np.ascontiguousarray(inputs[name], np.float32) for name in self.plan.inputs]
+        arrays = [as_array(name, self.plan.values[name], inputs[name]) for name in self.plan.inputs]
         counts = {len(array) for array in arrays}
         if len(counts) != 1:
             raise InputError(f"inputs have {sorted(counts)} samples: all need the same number")
@@ -160,16 +155,15 @@ class Engine:
 
         Results may differ in their last digits from those before.
         """
-        for batched in (False, True):
-            self._mode(batched).tune()
-        one, many = self._mode(False).seconds(1), self._mode(True).seconds(self._lanes)
-        self.batched_from = max(2, math.ceil(many / one)) if many < one * self._lanes else sys.maxsize
-        self._tuning = {
-            "instructions": self.instructions,
-            "batched_from": self.batched_from,
-            "single": _written(self._mode(False).tilings),
-            "batched": _written(self._mode(True).tilings),
-        }
+        single, batched = self._mode(False), dict[int, Tiling]()
+        single.tune()
+        if single.placed.arena * self._lanes <= _MOST_FLOATS:
+            mode = self._mode(True)
+            mode.tune()
+            one, many = single.seconds(1), mode.seconds(self._lanes)
+            self.batched_from = max(2, math.ceil(many / one)) if many < one * self._lanes else sys.maxsize
+            batched = mode.tilings
+        self._tuned = Tuned(self.instructions, self.batched_from, dict(single.tilings), dict(batched))
         return self
 
     def profile(self, *args: Any, runs: int = 20, **kwargs: Any) -> Profile:
@@ -185,7 +179,7 @@ class Engine:
         """
         if args or kwargs:
             given = gathered(self.plan.arguments, args, kwargs)
-            arrays = [self._array(name, given[name]) for name in self.plan.inputs]
+            arrays = [as_array(name, self.plan.values[name], given[name]) for name in self.plan.inputs]
         else:
             arrays = [np.zeros((1, *self.plan.values[name].shape), np.float32) for name in self.plan.inputs]
         samples = len(arrays[0])
@@ -211,27 +205,13 @@ class Engine:
         Raises:
             OSError: the file cannot be written; what was at ``path`` is still there.
         """
-        notes = {"plan": to_json(self.plan)} | ({"tuning": json.dumps(self._tuning)} if self._tuning else {})
+        notes = {"plan": to_json(self.plan)} | ({"tuning": self._tuned.to_json()} if self._tuned else {})
         write_arrays(path, {name: np.asarray(each) for name, each in self.plan.constants.items()}, notes=notes)
 
     def __repr__(self) -> str:
         weights = sum(array.size for array in self.plan.constants.values())
         kept = sum(map(count_kept, self.plan.constants.values()))
         return f"Engine({len(self.plan.ops)} operators, {kept:,} of {weights:,} numbers, {self.instructions})"
-
-    def _array(self, name: str, given: Any) -> Array:
-        """Return an input as the kernels take it."""
-        shape = self.plan.values[name].shape
-        if hasattr(given, "detach"):
-            given = given.detach().cpu().numpy()
-        array = np.asarray(given)
-        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
-            raise InputError(f"{name} is {list(array.shape)}, not [samples, {', '.join(map(str, shape))}]")
-        if array.dtype.kind not in "fiub":
-            raise InputError(f"{name} holds {array.dtype}, not numbers")
-        if self.plan.values[name].dtype == "I64" and array.size and np.abs(array).max() >= 1 << 24:
-            raise InputError(f"{name} holds an index of {np.abs(array).max()}; the largest is {(1 << 24) - 1}")
-        return np.ascontiguousarray(array, np.float32)
 
     def _run(self, inputs: list[Array], outputs: list[Array], samples: int) -> None:
         # Whole vectors of samples first; what is left, as one more if that pays.
@@ -246,12 +226,11 @@ class Engine:
                 except IndexError as error:
                     raise InputError(f"an index among the inputs has no row in its table: {error}") from error
 
-    def _mode(self, batched: bool) -> _Mode:
+    def _mode(self, batched: bool) -> Mode:
         with self._lock:
             if batched not in self._modes:
-                tilings = _read(self._tuning.get("batched" if batched else "single", {}))
-                target = Target(self._lanes, batched)
-                self._modes[batched] = _Mode(self.plan, target, self._wanted, tilings)
+                tilings = self._tuned.batched if self._tuned else {}
+                self._modes[batched] = Mode(self.plan, Target(self._lanes, batched), self._wanted, tilings)
             return self._modes[batched]
 
 
@@ -273,6 +252,8 @@ def compile(  # noqa: A001  # the word of the field, as in torch.compile
         UnsupportedError: the engine lacks operators of the model; each is named with its place.
         ExampleError: the example has no batch axis.
         TraceError: the model cannot be traced.
+        InputError: there are no such instructions here, or the model takes no arrays.
+        TooLargeError: a value of one sample is larger than 8 GiB.
         MissingKernelsError: Secateur was installed without its compiled kernels.
 
     Example:
@@ -288,46 +269,9 @@ def compile(  # noqa: A001  # the word of the field, as in torch.compile
     return engine.tune() if tune else engine
 
 
-def load(path: str | Path, *, threads: int = 1, instructions: str = "", max_bytes: int | None = None) -> Engine:
-    """Read an engine from a file that :meth:`Engine.save` wrote; needs numpy, and no torch.
-
-    Every byte of the file is checked, and every operator before it can run: no file makes it read or write outside its
-    own memory.
-
-    Args:
-        path: of the file.
-        threads: on how many threads the engine computes.
-        instructions: as of :func:`compile`.
-        max_bytes: how much memory the weights may take, as of :func:`secateur.unpack`.
-
-    Raises:
-        CorruptFileError: the file is damaged, or holds no engine.
-        MissingKernelsError: Secateur was installed without its compiled kernels.
-        FileNotFoundError: there is no such file.
-    """
-    kernels()
-    arrays, notes = load_kept(path, max_bytes=max_bytes)
-    if "plan" not in notes:
-        raise CorruptFileError(f"{os.fspath(path)} holds no engine, only tensors: see secateur.unpack")
-    try:
-        plan = from_json(notes["plan"], arrays)
-        tuning = json.loads(notes["tuning"]) if "tuning" in notes else None
-        return Engine(plan, threads=threads, instructions=instructions, tuning=tuning)
-    except (CorruptFileError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CorruptFileError(f"{os.fspath(path)}: {error}") from error
-
-
 def _processor(instructions: str) -> tuple[int, str]:
+    known = kernels().sets()
+    if instructions not in ("", *known):
+        raise InputError(f"the instruction set {instructions!r} is not one of {', '.join(known)}, which are here")
     program = kernels().Program(instructions, 0, [], [], False)
     return program.lanes, program.kernels
-
-
-def _written(tilings: Mapping[int, Tiling]) -> dict[str, list[int]]:
-    return {str(number): list(astuple(tiling)) for number, tiling in tilings.items()}
-
-
-def _read(tilings: Mapping[str, Any]) -> dict[int, Tiling]:
-    read = {int(number): Tiling(*(int(each) for each in tiling)) for number, tiling in tilings.items()}
-    if any(min(astuple(tiling)) < 1 for tiling in read.values()):
-        raise CorruptFileError("a tiling is empty")
-    return read

@@ -9,7 +9,6 @@ Where every lane is a sample of its own there is one block, the image, and its h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -124,25 +123,17 @@ class Grid:
             Triples [n, 3] of the vector that is written, the vector it is made from and a number of a permutation; and
             the permutations [m, blocks]: the lane that each lane is taken from, or -1.
         """
-        fills, known = [], dict[tuple[int, ...], int]()
-        for row, col, lanes, inside in self._written():
-            home = ((row - self.edges.top) % self.pitch[0] + self.edges.top) * self.cols + (
-                (col - self.edges.left) % self.pitch[1] + self.edges.left
-            )
-            if inside and min(lanes) >= 0:
-                continue
-            fills.append((row * self.cols + col, home, known.setdefault(lanes, len(known))))
-        permutations = np.array(list(known), np.int32).reshape(len(known), self.blocks)
-        return np.array(fills, np.uint32).reshape(len(fills), 3), permutations
-
-    def _written(self) -> Iterator[tuple[int, int, tuple[int, ...], bool]]:
-        """Yield every vector: row, column, the lanes its pixels are at home in, whether it is inside the block."""
         lanes = np.where(self.pixels >= 0, self.homes[self.pixels] % self.blocks, -1)
-        for row in range(self.rows):
-            for col in range(self.cols):
-                inside = self.edges.top <= row < self.edges.top + self.pitch[0]
-                inside = inside and self.edges.left <= col < self.edges.left + self.pitch[1]
-                yield row, col, tuple(lanes[row, col].tolist()), inside
+        row, col = np.indices((self.rows, self.cols))
+        down, right = row - self.edges.top, col - self.edges.left
+        own = (down >= 0) & (down < self.pitch[0]) & (right >= 0) & (right < self.pitch[1])
+        (numbers,) = np.nonzero(~(own & (lanes.min(-1) >= 0)).reshape(-1))
+        home = (down % self.pitch[0] + self.edges.top) * self.cols + right % self.pitch[1] + self.edges.left
+        if not len(numbers):
+            return np.zeros((0, 3), np.uint32), np.zeros((0, self.blocks), np.int32)
+        permutations, which = np.unique(lanes.reshape(-1, self.blocks)[numbers], axis=0, return_inverse=True)
+        fills = np.stack([numbers, home.reshape(-1)[numbers], which.reshape(-1)], 1)
+        return fills.astype(np.uint32), permutations.astype(np.int32)
 
     def _places(self, axis: int) -> Integers:
         """Return the row (or column) of the image for each vector and block along an axis, -1 outside."""

@@ -2,18 +2,82 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from secateur.engine.layouts import Target
 from secateur.engine.placing.convolving import Convolution, Tiling, candidates
 from secateur.engine.placing.maps import Buffer, Maps
+from secateur.vocabulary import CorruptFileError
 
-__all__ = ["tune"]
+__all__ = ["Tuned", "tune"]
 
 # A way is left as soon as it is so much slower than the best one known.
 _HOPELESS = 1.3
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found to be fastest on a processor.
+
+    Attributes:
+        instructions: the instruction set that it was measured with, and is good for.
+        batched_from: from how many samples on a vector of samples is faster than one after the other.
+        single: how to carry convolutions out, by the number of the operator, where one sample is computed at a time.
+        batched: the same where each lane is a sample.
+
+    Example:
+        >>> tuned = Tuned("avx2", 5, {0: Tiling(2, 4, 1, 64)})
+        >>> Tuned.from_json(tuned.to_json()) == tuned
+        True
+    """
+
+    instructions: str
+    batched_from: int
+    single: Mapping[int, Tiling] = field(default_factory=dict)
+    batched: Mapping[int, Tiling] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        tilings = {
+            name: {str(number): list(astuple(tiling)) for number, tiling in each.items()}
+            for name, each in (("single", self.single), ("batched", self.batched))
+        }
+        return json.dumps({"instructions": self.instructions, "batched_from": self.batched_from, **tilings})
+
+    @staticmethod
+    def from_json(text: str) -> Tuned:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            CorruptFileError: it is something else.
+        """
+        try:
+            whole = json.loads(text)
+            if not isinstance(whole, dict) or whole.keys() != {"instructions", "batched_from", "single", "batched"}:
+                raise ValueError("it has other parts")
+            instructions, batched_from = whole["instructions"], whole["batched_from"]
+            if type(instructions) is not str or type(batched_from) is not int or not 2 <= batched_from <= sys.maxsize:
+                raise ValueError("it is for no number of samples")
+            return Tuned(instructions, batched_from, _tilings(whole["single"]), _tilings(whole["batched"]))
+        except (ValueError, RecursionError) as error:
+            raise CorruptFileError(f"what was measured is damaged: {str(error)[:200]}") from error
+
+
+def _tilings(given: Any) -> dict[int, Tiling]:
+    if not isinstance(given, dict) or not all(isinstance(each, list) and len(each) == 4 for each in given.values()):
+        raise ValueError("its tilings are no tilings")
+    read = {int(number): Tiling(*each) for number, each in given.items()}
+    for tiling in read.values():
+        if not all(type(each) is int and 1 <= each < 1 << 31 for each in astuple(tiling)):
+            raise ValueError(f"there is no {str(tiling)[:100]}")
+        if tiling.outputs not in (1, 2, 4, 8):
+            raise ValueError(f"a tiling of {tiling.outputs} outputs; 1, 2, 4 or 8 can be computed at once")
+    return read
 
 
 def tune(

@@ -10,9 +10,10 @@ from secateur.engine.placing import axes, moving, numbers, products, windows
 from secateur.engine.placing.building import Builder, Placed
 from secateur.engine.placing.convolving import Tiling
 from secateur.engine.placing.decisions import Decide, Decision, decide
+from secateur.engine.placing.room import TooLargeError, check_room
 from secateur.engine.plan.values import Op, Plan
 
-__all__ = ["Placed", "place"]
+__all__ = ["Placed", "TooLargeError", "place"]
 
 Emit: TypeAlias = Callable[[Builder, Op, Decision], None]
 
@@ -45,7 +46,13 @@ RULES: Mapping[str, tuple[Decide, Emit]] = {
 }
 
 
-def place(plan: Plan, target: Target, kernels: Any, tilings: Mapping[int, Tiling] | None = None) -> Placed:
+def place(
+    plan: Plan,
+    target: Target,
+    kernels: Any,
+    tilings: Mapping[int, Tiling] | None = None,
+    max_bytes: int | None = None,
+) -> Placed:
     """Lay a plan out for a target.
 
     Args:
@@ -54,9 +61,15 @@ def place(plan: Plan, target: Target, kernels: Any, tilings: Mapping[int, Tiling
         kernels: the module of the kernels.
         tilings: how to carry convolutions out, by the number of the operator in the plan; may be changed until a
             program is made of the result.
+        max_bytes: how much all values of one sample may take together; no limit if None.
+
+    Raises:
+        TooLargeError: they take more, or one is larger than 8 GiB.
     """
     layouts = decide(plan, target, {kind: rule[0] for kind, rule in RULES.items()})
+    check_room(layouts, max_bytes)
     builder = Builder(layouts, kernels, {} if tilings is None else tilings)
-    for op, decision in zip(plan.ops, layouts.decisions, strict=True):
+    for number, (op, decision) in enumerate(zip(plan.ops, layouts.decisions, strict=True)):
+        builder.number = number
         RULES[op.kind][1](builder, op, decision)
     return builder.placed()

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from secateur.engine.layouts import Layout, Mapped, Plain
 from secateur.engine.placing.building import Builder, Step
 from secateur.engine.placing.decisions import Decision, Layouts, preferred
 from secateur.engine.placing.maps import Buffer, Floats
-from secateur.engine.placing.moving import decide_plain, gather
+from secateur.engine.placing.moving import Places, decide_plain, gather
 from secateur.engine.plan.values import Op
 
 __all__ = ["decide_along", "emit_adaptive_pool", "emit_group_norm", "emit_norm", "emit_reduce_axes", "emit_softmax"]
@@ -158,10 +157,13 @@ def emit_adaptive_pool(builder: Builder, op: Op, decision: Decision) -> None:
     """Add pooling whose windows have different sizes: gathered side by side, then summed up."""
     (channels, height, width), attributes = builder.plan.values[op.inputs[0]].shape, dict[str, Any](op.attributes)
     rows, cols = attributes["size"]
-    windows = [_window(i, j, (height, width), (rows, cols)) for i in range(rows) for j in range(cols)]
-    longest, maximum = max(map(len, windows)), attributes["how"] == "max"
+    # Along each axis: the places of every window, and which of them it has.
+    (down_PH, in_rows_PH), (right_QW, in_cols_QW) = _places(height, rows), _places(width, cols)
+    maximum, longest = attributes["how"] == "max", down_PH.shape[1] * right_QW.shape[1]
+    table = (down_PH[:, None, :, None] * width + right_QW[None, :, None, :]).reshape(rows * cols, longest)
+    inside = (in_rows_PH[:, None, :, None] & in_cols_QW[None, :, None, :]).reshape(rows * cols, longest)
     # What is filled up repeats a pixel, for the greatest, or is nothing, for sums.
-    table = np.array([[*w, *([w[0] if maximum else -1] * (longest - len(w)))] for w in windows])
+    table = np.where(inside, table, table[:, :1] if maximum else -1)
     every = np.arange(channels)[:, None, None] * height * width
     places = np.where(table >= 0, every + table, -1)
     _, source = builder.read(op.inputs[0], decision.reads[0])
@@ -169,16 +171,17 @@ def emit_adaptive_pool(builder: Builder, op: Op, decision: Decision) -> None:
     gather(builder, None, source, side_by_side, places, 0.0)
     lanes = builder.target.lanes if builder.target.batched else 1
     target = builder.write(op, decision)
-    sizes = [channels * len(windows), longest, lanes]
+    sizes = [channels * len(table), longest, lanes]
     _along(builder, op, (side_by_side, target), sizes, _Along(MAXIMUM if maximum else SUM))
     if not maximum:
-        shares = np.tile(np.array([1.0 / len(w) for w in windows], np.float32), channels)
+        shares = np.tile(1.0 / inside.sum(1), channels).astype(np.float32)
         _with_constant(builder, op, target, shares, 2)
 
 
-def _window(i: int, j: int, size: tuple[int, int], result: tuple[int, int]) -> list[int]:
-    def ends(index: int, axis: int) -> range:
-        return range(index * size[axis] // result[axis], -(-(index + 1) * size[axis] // result[axis]))
-
-    pixels: npt.NDArray[Any] = np.add.outer(np.array(ends(i, 0)) * size[1], np.array(ends(j, 1)))
-    return [int(pixel) for pixel in pixels.reshape(-1)]
+def _places(size: int, count: int) -> tuple[Places, Places]:
+    """Return the places of each of ``count`` windows of an axis, and whether they are its own: [count, longest]."""
+    number = np.arange(count)
+    first, end = number * size // count, -(-(number + 1) * size // count)
+    places = first[:, None] + np.arange((end - first).max())
+    inside = places < end[:, None]
+    return np.where(inside, places, first[:, None]), inside

@@ -77,6 +77,7 @@ class Builder:
     layouts: Layouts
     kernels: Kernels
     tilings: Mapping[int, Tiling]
+    number: int = 0  # of the operator under way
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     versions: dict[str, list[tuple[Layout, Buffer]]] = field(default_factory=dict)

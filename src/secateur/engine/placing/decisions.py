@@ -29,13 +29,14 @@ class Decision:
 
 @dataclass
 class Layouts:
-    """What is known so far of every value: its shape, the layout it is written in, and those it is read in."""
+    """What is known so far of every value: shape, operator, the layout it is written in and those it is read in."""
 
     plan: Plan
     target: Target
     homes: dict[str, Layout] = field(default_factory=dict)
     wanted: dict[str, list[Layout]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    writers: dict[str, Op] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a value, of one sample."""
@@ -78,6 +79,7 @@ def decide(plan: Plan, target: Target, rules: Mapping[str, Decide]) -> Layouts:
     for op in plan.ops:
         decision = rules[op.kind](layouts, op)
         layouts.decisions.append(decision)
+        layouts.writers[op.output] = op
         layouts.homes[op.output] = decision.writes
         for name, layout in zip(op.inputs, decision.reads, strict=True):
             layouts.wanted.setdefault(name, []).append(layout)

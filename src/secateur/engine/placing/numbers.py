@@ -86,7 +86,7 @@ def emit_linear(builder: Builder, op: Op, decision: Decision) -> None:
     target = builder.write(op, decision)
     weights = builder.matrix(op)
     made = Convolution(
-        number=builder.plan.ops.index(op),
+        number=builder.number,
         source=layout,
         target=decision.writes,
         residual=residual[0] if residual else None,

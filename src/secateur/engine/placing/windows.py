@@ -100,7 +100,7 @@ def emit_conv(builder: Builder, op: Op, decision: Decision) -> None:
     slides = sliding(builder.layouts, op, _kernel(builder.layouts, op))
     groups: Any = op.attributes["groups"]
     convolution = Convolution(
-        number=builder.plan.ops.index(op),
+        number=builder.number,
         source=source_layout,
         target=decision.writes,
         residual=residual[0] if residual else None,
@@ -127,10 +127,8 @@ def decide_pool(layouts: Layouts, op: Op) -> Decision:
 
 
 def _never_negative(layouts: Layouts, name: str) -> bool:
-    for op in layouts.plan.ops:
-        if op.output == name:
-            return op.attributes.get("activation", op.attributes.get("how")) in NON_NEGATIVE
-    return False
+    op = layouts.writers.get(name)
+    return op is not None and op.attributes.get("activation", op.attributes.get("how")) in NON_NEGATIVE
 
 
 def emit_pool(builder: Builder, op: Op, decision: Decision) -> None:
