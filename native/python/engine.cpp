@@ -149,6 +149,17 @@ void bind_maps(nb::class_<Bound>& program) {
             "source"_a, "target"_a, "window"_a, "groups"_a, "weights"_a, "bias"_a, "residual"_a.none(), "activation"_a,
             "halo"_a, "tiling"_a)
         .def(
+            "filter",
+            [](Bound& own, const Map& from, const Map& to, const std::vector<std::size_t>& corner,
+               const Sparse& weights, const Numbers<float>& bias, std::optional<Map> residual,
+               const Applied& activation, const Halo& halo, const Span& scratch) {
+                if (corner.size() != 2) throw nb::value_error("a corner has two axes");
+                own.program.filter(from, to, corner[0], corner[1], weights, kept(bias), residual ? &*residual : nullptr,
+                                   activation, halo, scratch);
+            },
+            "source"_a, "target"_a, "corner"_a, "weights"_a, "bias"_a, "residual"_a.none(), "activation"_a, "halo"_a,
+            "scratch"_a)
+        .def(
             "pool",
             [](Bound& own, const Map& from, const Map& to, const Window& window, bool maximum,
                const Numbers<float>& scales,

@@ -177,6 +177,62 @@ inline Convolution convolution(Random& random, Layout& layout) {
     return made;
 }
 
+// The same by minimal filtering; what it leaves in its scratch is cleared, so that nothing else can have been written.
+struct Filtering {
+    Convolution plain;
+    Span scratch;
+
+    void add(Program& program) const {
+        program.filter(plain.from, plain.to, plain.window.top, plain.window.left, plain.kernel, plain.bias,
+                       plain.has_residual ? &plain.residual : nullptr, plain.activation, plain.halo, scratch);
+        const Place place{-1, scratch.offset, 0};
+        program.gather(place, place, 1, std::vector<std::int32_t>(std::min<std::size_t>(scratch.size, 1 << 20), -1), 0);
+    }
+
+    template <class Visit>
+    void numbers(Visit visit) {
+        for (Map* map : {&plain.from, &plain.to, &plain.residual}) each(*map, visit);
+        for (std::size_t* field : {&plain.window.top, &plain.window.left, &scratch.offset, &scratch.size}) {
+            visit(*field);
+        }
+        each(plain.kernel, visit);
+        visit(plain.activation.function);
+        each(plain.halo, visit);
+    }
+
+    template <class Visit>
+    void lists(Visit visit) {
+        plain.lists(visit);
+    }
+
+    void expect(Doubles& arena, std::size_t lanes) const {
+        plain.expect(arena, lanes);
+        std::fill_n(arena.begin() + static_cast<std::ptrdiff_t>(scratch.offset), scratch.size, 0.);
+    }
+};
+
+inline Filtering filtering(Random& random, Layout& layout) {
+    Filtering made;
+    Convolution& plain = made.plain;
+    plain.window = {random.below(3), random.below(3), 1, 1, 3, 3, 1, 1};
+    const std::size_t inputs = size(random, 1, 11), outputs = size(random, 1, 19);
+    const std::size_t rows = size(random, 1, 7), cols = size(random, 1, 7);
+    // The last tiles may find more of the map beyond their windows, or less.
+    plain.from = layout.map(random, inputs, rows_below(plain.window, rows) + random.below(3),
+                            cols_below(plain.window, cols) + random.below(3));
+    const Map around = layout.map(random, outputs, rows + 2, cols + 2);
+    plain.to = inside(around, 1, 1, rows, cols, layout.lanes);
+    plain.has_residual = chance(random, 40);
+    plain.residual = layout.map(random, outputs, rows, cols);
+    plain.kernel = weights(random, outputs, 9 * inputs);
+    if (chance(random, 70)) plain.bias = numbers(random, outputs);
+    plain.activation = activation(random);
+    plain.halo = halo(random, around, layout.lanes);
+    const std::size_t tiles = (rows + 1) / 2 * ((cols + 1) / 2);
+    made.scratch = layout.span(random, 16 * (inputs + 1) * tiles * layout.lanes, true);
+    return made;
+}
+
 struct Pool {
     Map from, to;
     Window window;

@@ -33,6 +33,8 @@ void holds(Draw draw, int repeats, bool special = false) {
 
 TEST(convolutions_of_all_kinds) { holds(convolution, 400); }
 
+TEST(minimal_filtering_gives_the_same) { holds(filtering, 300); }
+
 TEST(every_tile_there_is) {
     in_every_set([](const std::string& kernels, std::size_t lanes) {
         Random random(8);

@@ -109,6 +109,7 @@ bool refuses(Add add, bool samples_in_lanes = true) {
 }  // namespace
 
 TEST(changed_convolutions) { survives(convolution); }
+TEST(changed_filtering) { survives(filtering); }
 TEST(changed_pools) { survives(pool); }
 TEST(changed_functions_and_operations) { survives(mapping); }
 TEST(changed_sums) { survives(reduction); }

@@ -5,4 +5,5 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path.append(str(Path(__file__).parent.parent / "shrink"))
+TESTS = Path(__file__).parent.parent
+sys.path += [str(TESTS), str(TESTS / "shrink")]

@@ -49,9 +49,9 @@ SECATEUR_INLINE Floats logarithm(Floats x) {
     Floats n, m;
     // The exponent and the rest, moved so that the rest begins at sqrt(1/2).
     for (unsigned i = 0; i < LANES; ++i) {
-        const int32_t moved = bits[i] - 0x3f3504f3;
-        const int32_t power = moved >> 23;
-        const int32_t rest = (moved & 0x7fffff) + 0x3f3504f3;
+        const uint32_t moved = static_cast<uint32_t>(bits[i]) - 0x3f3504f3u;
+        const int32_t power = static_cast<int32_t>(moved) >> 23;
+        const uint32_t rest = (moved & 0x7fffffu) + 0x3f3504f3u;
         float mantissa;
         memcpy(&mantissa, &rest, sizeof mantissa);
         n[i] = static_cast<float>(power);

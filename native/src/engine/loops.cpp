@@ -28,7 +28,7 @@ void pool(const PoolStep& step, float* arena, size_t part, size_t parts) {
                     x = step.maximum ? unless_nan(other, less(x, other, other, x)) : x + other;
                 }
                 if (step.scales != nullptr) {
-                    x = x * load(step.scales + (row * step.target.cols + col) * LANES);
+                    x = x * load_anywhere(step.scales + (row * step.target.cols + col) * LANES);
                 } else if (!step.maximum) {
                     x = x * all(step.scale);
                 }
@@ -114,7 +114,7 @@ void reduce(const ReduceStep& step, float* arena, size_t part, size_t parts) {
                 Floats x = load(from + row * step.source.row + col * LANES);
                 if (step.outside != nullptr) {
                     // 1 where a lane lies outside the image, whatever it holds there.
-                    const Floats outside = load(step.outside + (row * step.source.cols + col) * LANES);
+                    const Floats outside = load_anywhere(step.outside + (row * step.source.cols + col) * LANES);
                     x = less(all(0.5f), outside, all(step.maximum ? -HUGE_VALF : 0.f), x);
                 }
                 total = step.maximum ? unless_nan(x, less(total, x, x, total)) : total + x;
@@ -240,9 +240,12 @@ extern const Loops loops;
 const Loops loops = {SECATEUR_NAME(SECATEUR_ISA),
                      LANES,
                      most_held(),
+                     filtered(),
                      burn,
                      shape,
                      convolve,
+                     spread,
+                     filter,
                      pool,
                      map,
                      reduce,

@@ -42,6 +42,8 @@ struct Pass {
 
 class Step {
 public:
+    bool goes_on = false;  // with what the step ahead began: both are one for whoever counts
+
     virtual ~Step() = default;
     virtual void run(const Loops& loops, const Pass& pass, std::size_t part, std::size_t parts) const = 0;
 };

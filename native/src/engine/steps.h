@@ -90,6 +90,27 @@ struct ConvolutionStep {
     Fills fills;
 };
 
+// Tiles of 2 x 2 outputs by Winograd's minimal filtering: each 4 x 4 vectors of every source channel are turned into 16
+// products' factors. They are kept for groups of tiles, one after the other: 16 planes of channels x tiles of the
+// group.
+struct SpreadStep {
+    Region source;  // its offset is that of the first window's corner; rows and cols that are there from it on
+    size_t target = 0;
+    size_t tile_rows = 0, tile_cols = 0;
+};
+
+// The rest: sums of products over the source's channels, turned back into outputs.
+struct FilterStep {
+    size_t source = 0, inputs = 0;  // what was spread: floats, channels
+    size_t tile_rows = 0, tile_cols = 0;
+    Region target, residual;
+    bool has_residual = false;
+    const float* weights = nullptr;  // chunks of `filtered` channels: 16 x inputs x filtered
+    const float* bias = nullptr;     // for whole chunks
+    Activation activation;
+    Fills fills;
+};
+
 struct PoolStep {
     Region source, target;         // the source's offset is that of the first window's corner
     const size_t* taps = nullptr;  // bytes
@@ -207,6 +228,7 @@ struct Loops {
     const char* name;
     unsigned lanes;
     unsigned most_vectors;  // of a tile
+    unsigned filtered;      // channels that are filtered at once
 
     // Multiplies and adds in registers alone, so many times; returns how many operations on floats that were.
     double (*burn)(size_t times);
@@ -214,6 +236,8 @@ struct Loops {
     // the source; -1 if there is none.
     int (*shape)(unsigned rows, unsigned cols, unsigned outputs, unsigned step);
     void (*convolve)(const ConvolutionStep&, float* arena, size_t part, size_t parts);
+    void (*spread)(const SpreadStep&, float* arena, size_t part, size_t parts);
+    void (*filter)(const FilterStep&, float* arena, size_t part, size_t parts);
     void (*pool)(const PoolStep&, float* arena, size_t part, size_t parts);
     void (*map)(const MapStep&, float* arena, size_t part, size_t parts);
     void (*reduce)(const ReduceStep&, float* arena, size_t part, size_t parts);

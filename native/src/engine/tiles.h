@@ -14,6 +14,11 @@ void convolve(const ConvolutionStep& step, float* arena, size_t part, size_t par
 // Writes the halo of one channel; `channel` points so many floats into the arena as that is away from channel 0.
 void fill(const Fills& fills, float* channel);
 
+// winograd.cpp
+unsigned filtered();
+void spread(const SpreadStep& step, float* arena, size_t part, size_t parts);
+void filter(const FilterStep& step, float* arena, size_t part, size_t parts);
+
 // axes.cpp
 void along(const AlongStep& step, float* arena, size_t part, size_t parts);
 void product(const ProductStep& step, float* arena, size_t part, size_t parts);

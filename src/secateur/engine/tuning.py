@@ -69,11 +69,12 @@ class Tuned:
 
 
 def _tilings(given: Any) -> dict[int, Tiling]:
-    if not isinstance(given, dict) or not all(isinstance(each, list) and len(each) == 4 for each in given.values()):
+    if not isinstance(given, dict) or not all(isinstance(each, list) and len(each) == 5 for each in given.values()):
         raise ValueError("its tilings are no tilings")
     read = {int(number): Tiling(*each) for number, each in given.items()}
     for tiling in read.values():
-        if not all(type(each) is int and 1 <= each < 1 << 31 for each in astuple(tiling)):
+        *sizes, winograd = astuple(tiling)
+        if type(winograd) is not bool or not all(type(each) is int and 1 <= each < 1 << 31 for each in sizes):
             raise ValueError(f"there is no {str(tiling)[:100]}")
         if tiling.outputs not in (1, 2, 4, 8):
             raise ValueError(f"a tiling of {tiling.outputs} outputs; 1, 2, 4 or 8 can be computed at once")
@@ -111,13 +112,13 @@ def _fastest(convolution: Convolution, maps: Maps, instructions: str, seconds: f
 def _alone(convolution: Convolution, maps: Maps, instructions: str, tiling: Tiling) -> Callable[[], None]:
     """Return a program of the convolution alone."""
     layouts = (convolution.source, convolution.target, convolution.residual)
+    sizes = [0 if layout is None else layout.floats(maps.target) for layout in layouts]
     buffers, end = list[Any](), 0
-    for layout in layouts:
-        size = layout.floats(maps.target) if layout is not None else 0
-        buffers.append(None if layout is None else Buffer(size, 0, 0, offset=end))
+    for size in (*sizes, convolution.scratch(maps.target)):
+        buffers.append(Buffer(size, 0, 0, offset=end) if size else None)
         end += size
     program = maps.kernels.Program(instructions, end, [], [], maps.target.batched)
-    convolution.add(program, maps, (buffers[0], buffers[1], buffers[2]), tiling)
+    convolution.add(program, maps, (buffers[0], buffers[1], buffers[2], buffers[3]), tiling)
     return lambda: program.run([], [], 1)
 
 

@@ -168,16 +168,18 @@ class Builder:
         weight = kept(self.plan.constants[op.constants["weight"]])
         return Kept((weight.shape[0], weight.size // weight.shape[0]), weight.places, weight.values)
 
-    def convolution(self, op: Op, made: Convolution, buffers: Buffers, pixels: int) -> None:
+    def convolution(self, op: Op, made: Convolution, own: tuple[Buffer, Buffer, Buffer | None], pixels: int) -> None:
         """Add a convolution, or what is like one.
 
         Args:
             op: the operator.
             made: the convolution.
-            buffers: of its source, target and residual, if there is one.
+            own: buffers of its source, target and residual, if there is one.
             pixels: that are computed of every channel.
         """
-        source, _, residual = buffers
+        source, target, residual = own
+        floats = made.scratch(self.target)
+        buffers: Buffers = (source, target, residual, self.buffer(floats) if floats else None)
 
         def add(to: Any) -> None:
             made.add(to, self.maps, buffers, self.tilings.get(made.number) or usual_tiling(made, self.target))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -17,10 +17,14 @@ from secateur.pack.kept import Kept
 __all__ = ["Buffers", "Convolution", "Tiling", "candidates", "usual_tiling"]
 
 Array: TypeAlias = npt.NDArray[np.float32]
-Buffers: TypeAlias = "tuple[Buffer, Buffer, Buffer | None]"
+# Of the source, the target, the residual and scratch.
+Buffers: TypeAlias = "tuple[Buffer, Buffer, Buffer | None, Buffer | None]"
 
 
 _NEAR, _SHORTEST = 60_000, 10  # bytes; weights
+# Winograd's filtering multiplies with zeros: below this density it is not tried, and without trying it is taken above.
+_FILTERED, _SURELY = 0.25, 0.6
+_MOST_SCRATCH = 4 << 20  # floats
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class Tiling:
         cols: vectors across.
         outputs: output channels at a time, 1, 2, 4 or 8; the zeros that only some of them have are multiplied too.
         block: input channels that are gone through before the next tile.
+        winograd: whether all weights are multiplied with, by minimal filtering; the rest then does not count.
     """
 
     rows: int
     cols: int
     outputs: int
     block: int
+    winograd: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,17 +95,41 @@ class Convolution:
             return False
         return all(isinstance(each, Mapped) and not each.padded for each in layouts)
 
+    def scratch(self, target: Target) -> int:
+        """Return the floats that Winograd's filtering needs beside the maps; 0 where there is no use for it."""
+        if self.window[1:] != ((1, 1), (3, 3), (1, 1)) or self.groups != 1 or not isinstance(self.target, Mapped):
+            return 0
+        down, across = self.target.grid.pitch
+        tiles = -(-down // 2) * -(-across // 2)
+        floats = 16 * (self.inputs + 1) * tiles * target.lanes
+        # Tiles of 2 x 2 that reach far beyond the block save nothing.
+        worth = self.density >= _FILTERED and min(self.inputs, self.weights.shape[0]) >= 8
+        return floats if worth and floats <= _MOST_SCRATCH and 16 * tiles < 7 * down * across else 0
+
     def add(self, to: Any, maps: Maps, buffers: Buffers, tiling: Tiling) -> None:
         """Add it to a program.
 
         Args:
             to: the program.
             maps: for its target.
-            buffers: of its source, target and residual, if there is one; with their places.
+            buffers: with their places.
             tiling: how it is to be carried out.
         """
-        source, target, residual = buffers
+        source, target, residual, scratch = buffers
         kernels, flat, (corner, stride, size, dilation) = maps.kernels, self.flat(maps.target), self.window
+        if tiling.winograd and scratch is not None:
+            to.filter(
+                maps.whole(self.source, source),
+                maps.inside(self.target, target),
+                list(corner),
+                self.sparse(kernels),
+                self.bias,
+                None if residual is None or self.residual is None else maps.inside(self.residual, residual),
+                self.activation,
+                maps.halo(self.target, target),
+                kernels.Span(scratch.offset, scratch.size),
+            )
+            return
         part = maps.flat if flat else maps.inside
         to.convolve(
             maps.flat(self.source, source) if flat else maps.whole(self.source, source),
@@ -138,8 +168,9 @@ def usual_tiling(convolution: Convolution, target: Target) -> Tiling:
     """Return what does well as a rule, without measuring."""
     (rows, cols), held = _tile(convolution, target), target.registers - 4
     if convolution.density > 0.35:
+        winograd = convolution.density > _SURELY and convolution.scratch(target) > 0
         outputs = 8 if rows * cols <= 3 else 4
-        return Tiling(1, max(1, min(cols, 8, held // outputs)), outputs, 64)
+        return Tiling(1, max(1, min(cols, 8, held // outputs)), outputs, 64, winograd)
     cols = min(cols, 8)
     rows = min(rows, 4, max(1, 8 // cols))
     (_, stride, size, _), taps = convolution.window, convolution.weights.shape[1] // convolution.inputs
@@ -156,6 +187,8 @@ def candidates(convolution: Convolution, target: Target) -> list[Tiling]:
     tiles = {(min(rows, r), min(cols, c)) for r, c in shapes}
     blocks = sorted({min(convolution.inputs, block) for block in (16, 32, 64, 128, 512)})
     found = [usual_tiling(convolution, target)]
+    if convolution.scratch(target):
+        found += [replace(found[0], winograd=not found[0].winograd)]
     if convolution.density < 0.7:
         found += [Tiling(r, c, 1, block) for r, c in sorted(tiles) for block in blocks if r * c <= held]
     if convolution.density > 0.2 and convolution.groups == 1:
