@@ -142,12 +142,12 @@ void bind_maps(nb::class_<Bound>& program) {
             "convolve",
             [](Bound& own, const Map& from, const Map& to, const Window& window, std::size_t groups,
                const Sparse& weights, const Numbers<float>& bias, std::optional<Map> residual,
-               const Applied& activation, const Halo& halo, const Tiling& tiling) {
+               const Applied& activation, const Halo& halo, const Tiling& tiling, int pooling) {
                 own.program.convolve(from, to, window, groups, weights, kept(bias), residual ? &*residual : nullptr,
-                                     activation, halo, tiling);
+                                     activation, halo, tiling, pooling);
             },
             "source"_a, "target"_a, "window"_a, "groups"_a, "weights"_a, "bias"_a, "residual"_a.none(), "activation"_a,
-            "halo"_a, "tiling"_a)
+            "halo"_a, "tiling"_a, "pooling"_a = 0)
         .def(
             "filter",
             [](Bound& own, const Map& from, const Map& to, const std::vector<std::size_t>& corner,

@@ -109,10 +109,11 @@ struct Convolution {
     Applied activation;
     Halo halo;
     Tiling tiling;
+    int pooling = 0;
 
     void add(Program& program) const {
         program.convolve(from, to, window, groups, kernel, bias, has_residual ? &residual : nullptr, activation, halo,
-                         tiling);
+                         tiling, pooling);
     }
 
     template <class Visit>
@@ -124,6 +125,7 @@ struct Convolution {
         visit(activation.function);
         each(halo, visit);
         each(tiling, visit);
+        visit(pooling);
     }
 
     template <class Visit>
@@ -136,20 +138,34 @@ struct Convolution {
         visit(halo.permutations);
     }
 
-    void expect(Doubles& arena, std::size_t lanes) const {
+    double value(const Doubles& before, std::size_t o, std::size_t row, std::size_t col, std::size_t lane,
+                 std::size_t lanes) const {
         const std::size_t inputs = from.channels / groups, outputs = to.channels / groups;
+        double total = bias.empty() ? 0 : static_cast<double>(bias[o]);
+        for (std::size_t i = kernel.starts[o]; i < kernel.starts[o + 1]; ++i) {
+            const std::size_t tap = kernel.columns[i] % (window.height * window.width);
+            const std::size_t channel = o / outputs * inputs + kernel.columns[i] / (window.height * window.width);
+            const std::size_t corner =
+                seen(from, window, row, col, tap / window.width, tap % window.width, lanes) + lane;
+            total += static_cast<double>(kernel.values[i]) * before[corner + channel * from.channel];
+        }
+        if (has_residual) total += before[place(residual, o, row, col, lane, lanes)];
+        return activated(activation, total);
+    }
+
+    void expect(Doubles& arena, std::size_t lanes) const {
         const Doubles before = arena;
         every(to, lanes, [&](std::size_t o, std::size_t row, std::size_t col, std::size_t lane) {
-            double total = bias.empty() ? 0 : static_cast<double>(bias[o]);
-            for (std::size_t i = kernel.starts[o]; i < kernel.starts[o + 1]; ++i) {
-                const std::size_t tap = kernel.columns[i] % (window.height * window.width);
-                const std::size_t channel = o / outputs * inputs + kernel.columns[i] / (window.height * window.width);
-                const std::size_t corner =
-                    seen(from, window, row, col, tap / window.width, tap % window.width, lanes) + lane;
-                total += static_cast<double>(kernel.values[i]) * before[corner + channel * from.channel];
+            double& written = arena[place(to, o, row, col, lane, lanes)];
+            if (pooling == 0) {
+                written = value(before, o, row, col, lane, lanes);
+                return;
             }
-            if (has_residual) total += before[place(residual, o, row, col, lane, lanes)];
-            arena[place(to, o, row, col, lane, lanes)] = activated(activation, total);
+            double four[4];
+            for (std::size_t i = 0; i < 4; ++i) {
+                four[i] = value(before, o, 2 * row + i / 2, 2 * col + i % 2, lane, lanes);
+            }
+            written = pooling == 1 ? *std::max_element(four, four + 4) : (four[0] + four[1] + four[2] + four[3]) / 4;
         });
         fill(halo, to, lanes, arena);
     }
@@ -163,11 +179,15 @@ inline Convolution convolution(Random& random, Layout& layout) {
     const bool depthwise = chance(random, 20);
     const std::size_t inputs = depthwise ? 1 : size(random, 1, 5), outputs = depthwise ? 1 : size(random, 1, 9);
     if (chance(random, 50)) made.groups = 1;
-    const std::size_t rows = size(random, 1, 6), cols = size(random, 1, 19);
-    made.from = layout.map(random, made.groups * inputs, rows_below(made.window, rows), cols_below(made.window, cols));
+    made.pooling = chance(random, 30) ? static_cast<int>(size(random, 1, 2)) : 0;
+    const std::size_t side = made.pooling != 0 ? 2 : 1;
+    if (side > 1) made.window.stride_cols = 1;
+    const std::size_t rows = size(random, 1, 6 / side), cols = size(random, 1, 19 / side);
+    made.from = layout.map(random, made.groups * inputs, rows_below(made.window, side * rows),
+                           cols_below(made.window, side * cols));
     const Map around = layout.map(random, made.groups * outputs, rows + 2, cols + 2);
     made.to = inside(around, 1, 1, rows, cols, layout.lanes);
-    made.has_residual = chance(random, 40);
+    made.has_residual = side == 1 && chance(random, 40);
     made.residual = layout.map(random, made.to.channels, rows, cols);
     made.kernel = weights(random, made.to.channels, inputs * made.window.height * made.window.width);
     if (chance(random, 70)) made.bias = numbers(random, made.to.channels);

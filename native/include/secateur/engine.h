@@ -105,9 +105,10 @@ public:
 
     // weights: a row for each channel of `to`; columns are (channel of its group * height + y) * width + x.
     // residual: of the channels, rows and cols of `to`, added before the activation; may be null.
+    // pooling: 0 none; 1 and 2: `to` holds the maxima and the means of each 2 x 2 vectors.
     void convolve(const Map& from, const Map& to, const Window& window, std::size_t groups, const Sparse& weights,
                   const std::vector<float>& bias, const Map* residual, const Applied& activation, const Halo& halo,
-                  const Tiling& tiling);
+                  const Tiling& tiling, int pooling = 0);
     // The same for windows of 3 x 3 that move by one vector, with all weights, zeros too, and less than half as many
     // multiplications (Winograd's minimal filtering F(2x2, 3x3)). scratch: 16 * (channels of `from` + 1) vectors for
     // each 2 x 2 vectors of a channel of `to`.

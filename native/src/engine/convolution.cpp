@@ -97,21 +97,25 @@ void list(Convolution& made, const Shape& shape, const Sparse& weights, std::siz
 
 struct Cut {
     std::size_t rows, cols;
-    unsigned across;  // steps from one vector to the next: 1, 2, or 0 for any other number
+    unsigned across;       // steps from one vector to the next: 1, 2, 0 for any other number, or POOLED
+    std::size_t side = 1;  // of the squares that become one vector
 };
 
-// The tiles that are asked for, or what is left of them where there is no loop for such.
-Cut usable(const Loops& loops, const Tiling& tiling, const Map& to, std::size_t stride, std::size_t& outputs) {
-    Cut cut{std::min(tiling.rows, to.rows), std::min(tiling.cols, to.cols),
-            stride <= 2 ? static_cast<unsigned>(stride) : 0u};
+// The tiles that are asked for, or what is left of them where there is no loop for such. all: rows and cols of sums.
+Cut usable(const Loops& loops, const Tiling& tiling, const Cut& all, std::size_t& outputs) {
+    Cut cut{std::min(tiling.rows, all.rows), std::min(tiling.cols, all.cols), all.across, all.side};
+    if (cut.side > 1) {
+        cut.rows = std::max(cut.rows - cut.rows % cut.side, cut.side);
+        cut.cols = std::max(cut.cols - cut.cols % cut.side, cut.side);
+    }
     if (cut.across == 0) outputs = 1;
     const auto missing = [&] {
         return loops.shape(static_cast<unsigned>(cut.rows), static_cast<unsigned>(cut.cols),
                            static_cast<unsigned>(outputs), cut.across) < 0;
     };
-    while (missing() && outputs > 1 && cut.rows * cut.cols == 1) outputs /= 2;
-    while (missing() && cut.cols > 1) --cut.cols;
-    while (missing() && cut.rows > 1) --cut.rows;
+    while (missing() && cut.cols > cut.side) cut.cols -= cut.side;
+    while (missing() && cut.rows > cut.side) cut.rows -= cut.side;
+    while (missing() && outputs > 1) outputs /= 2;
     require(!missing(), "there is no such tiling");
     return cut;
 }
@@ -119,15 +123,16 @@ Cut usable(const Loops& loops, const Tiling& tiling, const Map& to, std::size_t 
 void tile(Convolution& made, const Loops& loops, const Shape& shape, const Cut& cut, const Map* residual) {
     const Map& to = shape.to;
     const auto outputs = static_cast<unsigned>(made.step.outputs);
-    for (std::size_t row = 0; row < to.rows;) {
-        const std::size_t rows = std::min(cut.rows, to.rows - row);
-        for (std::size_t col = 0; col < to.cols;) {
-            const std::size_t cols = std::min(cut.cols, to.cols - col);
+    const std::size_t all_rows = to.rows * cut.side, all_cols = to.cols * cut.side;
+    for (std::size_t row = 0; row < all_rows;) {
+        const std::size_t rows = std::min(cut.rows, all_rows - row);
+        for (std::size_t col = 0; col < all_cols;) {
+            const std::size_t cols = std::min(cut.cols, all_cols - col);
             Tile each;
             each.in = ((row * shape.window.stride_rows + shape.window.top) * shape.from.row +
                        (col * shape.window.stride_cols + shape.window.left) * shape.lanes) *
                       sizeof(float);
-            each.out = row * to.row + col * shape.lanes;
+            each.out = row / cut.side * to.row + col / cut.side * shape.lanes;
             if (residual != nullptr) each.residual = row * residual->row + col * shape.lanes;
             const int loop = loops.shape(static_cast<unsigned>(rows), static_cast<unsigned>(cols), outputs, cut.across);
             require(loop >= 0, "there is no such tiling");
@@ -143,12 +148,20 @@ void tile(Convolution& made, const Loops& loops, const Shape& shape, const Cut& 
 
 void Program::convolve(const Map& from, const Map& to, const Window& window, std::size_t groups, const Sparse& weights,
                        const std::vector<float>& bias, const Map* residual, const Applied& activation, const Halo& halo,
-                       const Tiling& tiling) {
+                       const Tiling& tiling, int pooling) {
     const Bounds bounds{own_->arena_size, lanes()};
     bounds.check(from);
     bounds.check(to);
     bounds.check(halo, to);
-    Bounds::check(window, from, to);
+    require(pooling >= 0 && pooling < POOLINGS, "there is no such pooling");
+    const bool pooled = pooling != 0;
+    Map sums = to;
+    if (pooled) {
+        require(residual == nullptr && window.stride_cols == 1, "what is pooled has no residual and moves by one");
+        sums.rows *= 2;
+        sums.cols *= 2;
+    }
+    Bounds::check(window, from, sums);
     engine::check(activation);
     require(groups > 0 && from.channels % groups == 0 && to.channels % groups == 0,
             "groups do not divide the channels");
@@ -176,9 +189,12 @@ void Program::convolve(const Map& from, const Map& to, const Window& window, std
     step.step_bytes = window.stride_cols * lanes() * sizeof(float);
     step.row_bytes = window.stride_rows * from.row * sizeof(float);
     step.activation = function(activation);
+    step.pooling = static_cast<Squares>(pooling);
     step.outputs = to.channels / groups % tiling.outputs == 0 || groups == 1 ? tiling.outputs : 1;
-    const Cut cut = usable(*own_->loops, tiling, to, window.stride_cols, step.outputs);
-    list(*made, shape, weights, std::min(tiling.block, shape.inputs()));
+    Cut all{sums.rows, sums.cols, window.stride_cols <= 2 ? static_cast<unsigned>(window.stride_cols) : 0u};
+    if (pooled) all = {sums.rows, sums.cols, POOLED, 2};
+    const Cut cut = usable(*own_->loops, tiling, all, step.outputs);
+    list(*made, shape, weights, pooled ? shape.inputs() : std::min(tiling.block, shape.inputs()));
     tile(*made, *own_->loops, shape, cut, residual);
     made->bias = bias;
     made->bias.resize(step.groups * step.outputs, 0.f);

@@ -73,6 +73,10 @@ struct Tile {
     uint32_t shape = 0;            // place in the table of tile loops
 };
 
+// What becomes of each 2 x 2 of the sums of a convolution before they are written.
+enum class Squares : uint8_t { none, maximum, mean };
+constexpr uint8_t POOLINGS = 3;
+
 // Lists of 32-bit words: a byte offset from the tile's corner, and a weight for each of `outputs` channels.
 struct ConvolutionStep {
     Region source, target, residual;
@@ -87,6 +91,7 @@ struct ConvolutionStep {
     size_t tile_count = 0;
     const size_t* work = nullptr;  // groups + 1: entries in all blocks before each group
     Activation activation;
+    Squares pooling = Squares::none;
     Fills fills;
 };
 
@@ -224,6 +229,8 @@ struct LookupStep {
     const float* table = nullptr;
 };
 
+constexpr unsigned POOLED = 3;
+
 struct Loops {
     const char* name;
     unsigned lanes;
@@ -233,7 +240,7 @@ struct Loops {
     // Multiplies and adds in registers alone, so many times; returns how many operations on floats that were.
     double (*burn)(size_t times);
     // The number of the loop for tiles of rows x cols vectors, `outputs` channels, a step of 1, 2 or (0) any vectors in
-    // the source; -1 if there is none.
+    // the source, or (POOLED) of 1 with sums pooled; -1 if there is none.
     int (*shape)(unsigned rows, unsigned cols, unsigned outputs, unsigned step);
     void (*convolve)(const ConvolutionStep&, float* arena, size_t part, size_t parts);
     void (*spread)(const SpreadStep&, float* arena, size_t part, size_t parts);

@@ -33,6 +33,16 @@ SECATEUR_INLINE float weight_of(const uint32_t* word) {
     return weight;
 }
 
+// One vector of what 2 x 2 sums become.
+SECATEUR_INLINE Floats pooled(const ConvolutionStep& step, Floats a, Floats b, Floats c, Floats d) {
+    const auto greater = [](Floats x, Floats y) { return unless_nan(y, less(x, y, y, x)); };
+    a = activated(step.activation, a);
+    b = activated(step.activation, b);
+    c = activated(step.activation, c);
+    d = activated(step.activation, d);
+    return step.pooling == Squares::maximum ? greater(greater(greater(a, b), c), d) : (a + b + c + d) * all(0.25f);
+}
+
 template <unsigned ROWS, unsigned COLS, unsigned OUTPUTS, unsigned STEP>
 void loop(const ConvolutionStep& step, const Pass& pass) {
     // So many sums side by side that none has to wait for itself.
@@ -41,14 +51,15 @@ void loop(const ConvolutionStep& step, const Pass& pass) {
     constexpr size_t WORDS = 1 + OUTPUTS;
     const char* corner[ROWS];
     for (unsigned r = 0; r < ROWS; ++r) corner[r] = pass.source + r * step.row_bytes;
-    const size_t across = STEP == 0 ? step.step_bytes : STEP * LANES * sizeof(float);
+    constexpr bool POOLS = STEP == POOLED;
+    const size_t across = STEP == 0 ? step.step_bytes : (POOLS ? 1 : STEP) * LANES * sizeof(float);
     for (size_t group = pass.first; group < pass.last; ++group) {
         const size_t channel = group * OUTPUTS;
         float* const target = pass.target + channel * step.target.channel;
         Floats sums[SIDE][OUTPUTS][ROWS][COLS];
         for (unsigned o = 0; o < OUTPUTS; ++o) {
             // The last list may have more channels than are left.
-            const bool fresh = pass.begin || (OUTPUTS > 1 && channel + o >= step.target.channels);
+            const bool fresh = POOLS || pass.begin || (OUTPUTS > 1 && channel + o >= step.target.channels);
             const float* const before = target + o * step.target.channel;
             for (unsigned r = 0; r < ROWS; ++r) {
                 for (unsigned c = 0; c < COLS; ++c) {
@@ -89,6 +100,20 @@ void loop(const ConvolutionStep& step, const Pass& pass) {
         }
         for (unsigned o = 0; o < OUTPUTS; ++o) {
             if (OUTPUTS > 1 && channel + o >= step.target.channels) break;
+            if constexpr (POOLS) {
+                for (unsigned r = 0; r + 1 < ROWS; r += 2) {
+                    for (unsigned c = 0; c + 1 < COLS; c += 2) {
+                        Floats four[4];
+                        for (unsigned i = 0; i < 4; ++i) {
+                            four[i] = sums[0][o][r + i / 2][c + i % 2];
+                            for (unsigned s = 1; s < SIDE; ++s) four[i] += sums[s][o][r + i / 2][c + i % 2];
+                        }
+                        store(target + o * step.target.channel + r / 2 * step.target.row + c / 2 * LANES,
+                              pooled(step, four[0], four[1], four[2], four[3]));
+                    }
+                }
+                continue;
+            }
             for (unsigned r = 0; r < ROWS; ++r) {
                 for (unsigned c = 0; c < COLS; ++c) {
                     Floats x = sums[0][o][r][c];
@@ -107,12 +132,13 @@ void loop(const ConvolutionStep& step, const Pass& pass) {
     }
 }
 
-constexpr unsigned ROWS = 4, COLS = 8, OUTPUTS[] = {1, 2, 4, 8}, OUTPUT_KINDS = 4, STEPS = 3;
+constexpr unsigned ROWS = 4, COLS = 8, OUTPUTS[] = {1, 2, 4, 8}, OUTPUT_KINDS = 4, STEPS = 4;
 
 template <unsigned R, unsigned C, unsigned O, unsigned S>
 constexpr Loop loop_or_none() {
     // Several channels at once are worth it with short tiles alone; odd steps are rare.
-    if constexpr (R * C * O > HELD || (O > 1 && R > 2) || (S == 0 && (O > 1 || R > 1 || C > 4))) {
+    if constexpr (R * C * O > HELD || (O > 1 && R > 2) || (S == 0 && (O > 1 || R > 1 || C > 4)) ||
+                  (S == POOLED && (R % 2 != 0 || C % 2 != 0))) {
         return nullptr;
     } else {
         return loop<R, C, O, S>;
@@ -157,6 +183,7 @@ constexpr Table made() {
     fill_outputs<0>(table);
     fill_outputs<1>(table);
     fill_outputs<2>(table);
+    fill_outputs<POOLED>(table);
     return table;
 }
 

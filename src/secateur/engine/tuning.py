@@ -18,6 +18,8 @@ __all__ = ["Tuned", "tune"]
 
 # A way is left as soon as it is so much slower than the best one known.
 _HOPELESS = 1.3
+# Seconds after which it is not run again: what takes long varies little.
+_ENOUGH = 0.02
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _tilings(given: Any) -> dict[int, Tiling]:
 
 
 def tune(
-    convolutions: Iterable[Convolution], target: Target, kernels: Any, instructions: str = "", seconds: float = 0.02
+    convolutions: Iterable[Convolution], target: Target, kernels: Any, instructions: str = "", seconds: float = 0.05
 ) -> dict[int, Tiling]:
     """Return the fastest tiling of each convolution, by the number of its operator.
 
@@ -124,11 +126,12 @@ def _alone(convolution: Convolution, maps: Maps, instructions: str, tiling: Tili
 
 def _time(run: Callable[[], None], least: float) -> float:
     run()
-    took = float("inf")
+    took, began = float("inf"), time.perf_counter()
     for _ in range(5):
         before = time.perf_counter()
         run()
-        took = min(took, time.perf_counter() - before)
-        if took > _HOPELESS * least:
+        now = time.perf_counter()
+        took = min(took, now - before)
+        if took > _HOPELESS * least or now - began > _ENOUGH:
             break
     return took

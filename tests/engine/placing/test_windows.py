@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,6 +15,8 @@ from running import SETS, agrees
 
 from secateur import native
 from secateur.engine.engine import Engine
+from secateur.engine.layouts import Target
+from secateur.engine.placing import place
 from secateur.engine.plan import Plan
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="needs the compiled kernels")
@@ -104,3 +107,49 @@ def test_readers_with_different_windows_share_a_value(image: tuple[int, int], wi
         ops.append((f"y{number}", "conv", "r", attributes, {"weight": f"w{number}"}))  # type: ignore[arg-type]
     plan = plans.plan({"x": (2, *image)}, ops, [op[0] for op in ops], constants)
     agrees(plan, Engine(plan), samples)
+
+
+def pooled(image: tuple[int, int], kind: str, activation: str, kernel: int = 3, padding: int = 1) -> Plan:
+    weight = plans.numbers(5, 3, kernel, kernel) / (3 * kernel)
+    weight[np.random.default_rng(1).random(weight.shape) < 0.4] = 0
+    window = {**plans.WINDOW, "padding": (padding,) * 4, **plans.NONE, "activation": activation}
+    square: dict[str, Any] = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 0)}
+    square |= {"dilation": (1, 1)} if kind == "max_pool" else {"count_padding": False}
+    ops = [
+        ("c", "conv", "x", window, {"weight": "w", "bias": "b"}),
+        ("p", kind, "c", square),
+        ("y", "conv", "p", {**plans.WINDOW, "padding": (1, 1, 1, 1), **plans.NONE}, {"weight": "v"}),
+    ]
+    constants = {"w": weight, "b": plans.numbers(5), "v": plans.numbers(2, 5, 3, 3) / 7}
+    return plans.plan({"x": (3, *image)}, ops, ["y"], constants)
+
+
+def kinds(plan: Plan, batched: bool = False) -> list[str]:
+    return [step.kind for step in place(plan, Target(16, batched), native.load()).steps]
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "average_pool"])
+@pytest.mark.parametrize("activation", ["none", "relu", "gelu"])
+@pytest.mark.parametrize("image", [(8, 8), (16, 16), (17, 31), (24, 24), (12, 10), (2, 3)], ids=str)
+def test_pools_are_taken_from_the_sums_of_convolutions(image: tuple[int, int], kind: str, activation: str) -> None:
+    plan = pooled(image, kind, activation)
+    for instructions in SETS:
+        engine = Engine(plan, instructions=instructions)
+        agrees(plan, engine, 1)
+        agrees(plan, engine, 18)
+
+
+def test_a_pool_that_was_fused_is_no_step() -> None:
+    plan = pooled((24, 24), "max_pool", "relu")
+    assert "max_pool" not in kinds(plan) and "max_pool" not in kinds(plan, batched=True)
+    agrees(plan, Engine(plan).tune(), 1)
+    # Blocks of 7 x 7 cut through squares.
+    assert "max_pool" in kinds(pooled((28, 28), "max_pool", "relu"))
+    assert "max_pool" not in kinds(pooled((28, 28), "max_pool", "relu"), batched=True)
+
+
+def test_what_others_read_too_is_not_fused() -> None:
+    plan = pooled((24, 24), "max_pool", "relu")
+    more = dataclasses.replace(plan, outputs=("y", "c"), structure={"tuple": [{"value": "y"}, {"value": "c"}]})
+    assert "max_pool" in kinds(more)
+    agrees(more, Engine(more), 3)

@@ -21,7 +21,7 @@ Array: TypeAlias = npt.NDArray[np.float32]
 Buffers: TypeAlias = "tuple[Buffer, Buffer, Buffer | None, Buffer | None]"
 
 
-_NEAR, _SHORTEST = 60_000, 10  # bytes; weights
+_NEAR, _SHORTEST = 40_000, 10  # bytes; weights
 # Winograd's filtering multiplies with zeros: below this density it is not tried, and without trying it is taken above.
 _FILTERED, _SURELY = 0.25, 0.6
 _MOST_SCRATCH = 4 << 20  # floats
@@ -60,6 +60,7 @@ class Convolution:
         weights: shape [outputs, inputs of a group x kernel height x kernel width], without zeros.
         bias: shape [outputs].
         activation: for the kernels.
+        pooling: 0 for none; 1 and 2 write the greatest and the mean of each 2 x 2 instead.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Convolution:
     weights: Kept
     bias: Array
     activation: Any
+    pooling: int = 0
 
     @property
     def count(self) -> int:
@@ -91,13 +93,14 @@ class Convolution:
     def flat(self, target: Target) -> bool:
         """Return whether rows are all alike and follow each other: one long row."""
         layouts = [self.source, self.target, *([self.residual] if self.residual is not None else [])]
-        if self.window[1] != (1, 1) or self.window[2] != (1, 1):
+        if self.window[1] != (1, 1) or self.window[2] != (1, 1) or self.pooling:
             return False
         return all(isinstance(each, Mapped) and not each.padded for each in layouts)
 
     def scratch(self, target: Target) -> int:
         """Return the floats that Winograd's filtering needs beside the maps; 0 where there is no use for it."""
-        if self.window[1:] != ((1, 1), (3, 3), (1, 1)) or self.groups != 1 or not isinstance(self.target, Mapped):
+        fits = self.window[1:] == ((1, 1), (3, 3), (1, 1)) and self.groups == 1 and not self.pooling
+        if not fits or not isinstance(self.target, Mapped):
             return 0
         down, across = self.target.grid.pitch
         tiles = -(-down // 2) * -(-across // 2)
@@ -142,6 +145,7 @@ class Convolution:
             self.activation,
             maps.halo(self.target, target),
             kernels.Tiling(tiling.rows, tiling.cols, tiling.outputs, tiling.block),
+            self.pooling,
         )
 
     def sparse(self, kernels: Any) -> Any:
@@ -158,19 +162,30 @@ class Convolution:
 
 
 def _tile(convolution: Convolution, target: Target) -> tuple[int, int]:
-    """Return rows and columns of what is written, in vectors."""
+    """Return rows and columns of the sums, in vectors."""
     if convolution.flat(target):
         return 1, convolution.target.floats(target) // target.lanes // convolution.weights.shape[0]
-    return convolution.target.grid.pitch if isinstance(convolution.target, Mapped) else (1, 1)
+    if not isinstance(convolution.target, Mapped):
+        return 1, 1
+    side = 2 if convolution.pooling else 1
+    return side * convolution.target.grid.pitch[0], side * convolution.target.grid.pitch[1]
 
 
 def usual_tiling(convolution: Convolution, target: Target) -> Tiling:
     """Return what does well as a rule, without measuring."""
+    return _dense(convolution, target) if convolution.density > _SURELY else _sparse(convolution, target)
+
+
+def _dense(convolution: Convolution, target: Target) -> Tiling:
+    """Return a tiling for a convolution whose zeros do not matter."""
     (rows, cols), held = _tile(convolution, target), target.registers - 4
-    if convolution.density > 0.35:
-        winograd = convolution.density > _SURELY and convolution.scratch(target) > 0
-        outputs = 8 if rows * cols <= 3 else 4
-        return Tiling(1, max(1, min(cols, 8, held // outputs)), outputs, 64, winograd)
+    winograd = convolution.density > _SURELY and convolution.scratch(target) > 0
+    outputs = 8 if rows * cols <= 3 else 4
+    return Tiling(1, max(1, min(cols, 8, held // outputs)), outputs, 64, winograd)
+
+
+def _sparse(convolution: Convolution, target: Target) -> Tiling:
+    rows, cols = _tile(convolution, target)
     cols = min(cols, 8)
     rows = min(rows, 4, max(1, 8 // cols))
     (_, stride, size, _), taps = convolution.window, convolution.weights.shape[1] // convolution.inputs
@@ -181,18 +196,27 @@ def usual_tiling(convolution: Convolution, target: Target) -> Tiling:
 
 
 def candidates(convolution: Convolution, target: Target) -> list[Tiling]:
-    """Return what is worth a try: the usual first."""
+    """Return what is worth a try: the usual first, then the likeliest."""
     (rows, cols), held = _tile(convolution, target), target.registers - 4
+    usual, sparse, dense = usual_tiling(convolution, target), _sparse(convolution, target), _dense(convolution, target)
+    likely = [usual]
+    if convolution.scratch(target):
+        likely.append(replace(dense, winograd=not usual.winograd))
     shapes = ((1, 8), (2, 8), (2, 4), (4, 4), (4, 2), (1, 4), (3, 7), (2, 7), (1, 7), (4, 1))
     tiles = {(min(rows, r), min(cols, c)) for r, c in shapes}
     blocks = sorted({min(convolution.inputs, block) for block in (16, 32, 64, 128, 512)})
-    found = [usual_tiling(convolution, target)]
-    if convolution.scratch(target):
-        found += [replace(found[0], winograd=not found[0].winograd)]
+    found = []
     if convolution.density < 0.7:
         found += [Tiling(r, c, 1, block) for r, c in sorted(tiles) for block in blocks if r * c <= held]
+        # Near the usual block, large tiles first.
+        found.sort(
+            key=lambda each: (abs(math.log2(each.block / min(sparse.block, blocks[-1]))), -each.rows * each.cols)
+        )
     if convolution.density > 0.2 and convolution.groups == 1:
-        for outputs in (2, 4, 8):
-            across = min(cols, max(1, held // outputs))
-            found += [Tiling(1, across, outputs, block) for block in blocks[-2:]]
-    return list(dict.fromkeys(found))
+        several = [
+            Tiling(1, min(cols, max(1, held // outputs)), outputs, block)
+            for outputs in (4, 8, 2)
+            for block in blocks[-2:]
+        ]
+        found = several + found if convolution.density > _SURELY else [*found[:2], dense, *found[2:], *several]
+    return list(dict.fromkeys(likely + found))

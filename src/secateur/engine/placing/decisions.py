@@ -29,7 +29,7 @@ class Decision:
 
 @dataclass
 class Layouts:
-    """What is known so far of every value: shape, operator, the layout it is written in and those it is read in."""
+    """What is known so far of every value: shape, operators, the layout it is written in and those it is read in."""
 
     plan: Plan
     target: Target
@@ -37,6 +37,9 @@ class Layouts:
     wanted: dict[str, list[Layout]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     writers: dict[str, Op] = field(default_factory=dict)
+    readers: dict[str, list[Op]] = field(default_factory=dict)
+    # What only a pool reads, which computes it too: the numbers of those that would have.
+    pooled: dict[str, int] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a value, of one sample."""
@@ -76,6 +79,9 @@ def decide(plan: Plan, target: Target, rules: Mapping[str, Decide]) -> Layouts:
     for name in plan.inputs:
         # Nobody is kept from asking for a better one.
         layouts.homes[name] = Plain(_size(plan.values[name].shape))
+    for op in plan.ops:
+        for name in op.inputs:
+            layouts.readers.setdefault(name, []).append(op)
     for op in plan.ops:
         decision = rules[op.kind](layouts, op)
         layouts.decisions.append(decision)

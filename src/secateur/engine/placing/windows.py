@@ -21,6 +21,10 @@ __all__ = ["decide_conv", "decide_pool", "emit_conv", "emit_pool"]
 
 # Another grid than the one at hand is taken if it has so much fewer vectors, as numbers then have to be moved.
 _WORTH_MOVING = 1.15
+# Floats of all input channels up to which a pool is taken from the sums of a convolution.
+_NEAR = 1 << 16
+# As the kernels number them.
+POOLINGS = {"max_pool": 1, "average_pool": 2}
 
 
 @dataclass(frozen=True)
@@ -85,41 +89,69 @@ def decide_conv(layouts: Layouts, op: Op) -> Decision:
     read, write = sliding(layouts, op, _kernel(layouts, op)).grids(layouts.home(op.inputs[0]), layouts.target)
     source = Mapped(layouts.shape(op.inputs[0])[0], read)
     made = Mapped(layouts.shape(op.output)[0], write)
+    if _ends_in_pool(layouts, op, source, made):
+        layouts.pooled[op.output] = len(layouts.decisions)
     return Decision((source, made)[: len(op.inputs)], made)
 
 
+def _ends_in_pool(layouts: Layouts, op: Op, source: Mapped, made: Mapped) -> bool:
+    """Return whether a convolution is read by nothing but a pool of 2 x 2 that may as well be taken from its sums."""
+    readers, target = layouts.readers.get(op.output, []), layouts.target
+    if len(readers) != 1 or op.output in layouts.plan.outputs or readers[0].kind not in POOLINGS:
+        return False
+    slides = sliding(layouts, readers[0], readers[0].attributes["kernel"])  # type: ignore[arg-type]
+    squares = (slides.kernel, slides.stride, slides.dilation, slides.padding) == ((2, 2), (2, 2), (1, 1), (0, 0, 0, 0))
+    stride: Any = op.attributes["stride"]
+    # No input channels can be put off for the next block of them, so all should be near at hand.
+    near = source.floats(target) <= _NEAR
+    return squares and stride[1] == 1 and len(op.inputs) == 1 and near and _even(made.grid)
+
+
+def _even(grid: Grid) -> bool:
+    return grid.pitch[0] % 2 == 0 and grid.pitch[1] % 2 == 0
+
+
 def emit_conv(builder: Builder, op: Op, decision: Decision) -> None:
-    """Add a convolution."""
+    """Add a convolution, unless the pool behind it does."""
+    if op.output in builder.layouts.pooled:
+        return
+    _add_conv(builder, op, decision, (decision.writes, builder.write(op, decision)))
+
+
+def _add_conv(builder: Builder, op: Op, decision: Decision, result: tuple[Layout, Buffer], pooling: int = 0) -> None:
     source_layout, source = builder.read(op.inputs[0], decision.reads[0])
     residual: tuple[Layout, Buffer] | None = None
     if len(op.inputs) > 1:
         residual = builder.read(op.inputs[1], decision.reads[1])
-    target = builder.write(op, decision)
     assert isinstance(source_layout, Mapped)
     weights = builder.matrix(op)
     slides = sliding(builder.layouts, op, _kernel(builder.layouts, op))
     groups: Any = op.attributes["groups"]
     convolution = Convolution(
-        number=builder.number,
+        number=builder.layouts.pooled.get(op.output, builder.number),
         source=source_layout,
-        target=decision.writes,
+        target=result[0],
         residual=residual[0] if residual else None,
         window=(slides.corner(source_layout.grid), slides.stride, slides.kernel, slides.dilation),
         groups=groups,
         weights=weights,
         bias=builder.bias(op, weights.shape[0]),
         activation=applied(builder.kernels, op),
+        pooling=pooling,
     )
-    buffers = (source, target, residual[1] if residual else None)
+    buffers = (source, result[1], residual[1] if residual else None)
     builder.convolution(op, convolution, buffers, math.prod(slides.result))
 
 
 def decide_pool(layouts: Layouts, op: Op) -> Decision:
-    """Read a map with a halo, which is below everything where maxima are taken."""
+    """Read a map with a halo, which is below everything where maxima are taken; or take over from a convolution."""
     kernel: Any = op.attributes["kernel"]
-    slides = sliding(layouts, op, kernel)
-    read, write = slides.grids(layouts.home(op.inputs[0]), layouts.target)
+    slides, home = sliding(layouts, op, kernel), layouts.home(op.inputs[0])
     channels = layouts.shape(op.output)[0]
+    if op.inputs[0] in layouts.pooled and isinstance(home, Mapped):
+        pitch = home.grid.pitch[0] // 2, home.grid.pitch[1] // 2
+        return Decision((home,), Mapped(channels, Grid(slides.result, home.grid.across, pitch)))
+    read, write = slides.grids(home, layouts.target)
     outside = 0.0
     if op.kind == "max_pool" and any(slides.padding) and not _never_negative(layouts, op.inputs[0]):
         outside = -math.inf
@@ -133,6 +165,11 @@ def _never_negative(layouts: Layouts, name: str) -> bool:
 
 def emit_pool(builder: Builder, op: Op, decision: Decision) -> None:
     """Add maxima or means over windows."""
+    if (number := builder.layouts.pooled.get(op.inputs[0])) is not None:
+        made = builder.layouts.decisions[number]
+        result = decision.writes, builder.write(op, decision)
+        _add_conv(builder, builder.plan.ops[number], made, result, POOLINGS[op.kind])
+        return
     layout, source = builder.read(op.inputs[0], decision.reads[0])
     assert isinstance(layout, Mapped) and isinstance(decision.writes, Mapped)
     target = builder.write(op, decision)
