@@ -1,6 +1,6 @@
 """Pruning for time: sparsities by measured latency against one global ranking, at equal latency on the engine.
 
-    python benchmarks/latency_allocation.py --data-dir DATA        (about an hour on one core; resumable)
+    python benchmarks/latency_allocation.py --data-dir DATA        (about half an hour on one core; resumable)
 
 LeNet-5 on Fashion-MNIST, three seeds, trained as ``secateur run`` trains. A net pruned globally sets the time; its
 rival gets, layer by layer, the sparsities with which the dense net loses the least in that time, and is pruned and
@@ -28,7 +28,14 @@ from secateur.lab.settings import Settings
 from secateur.lab.timing import Pace, in_turns, timed, times_faster
 
 BASE = Settings(
-    data="fashion-mnist", model="lenet-5", epochs=10, prune_epochs=20, batch_size=128, learning_rate=0.001, bits=0
+    data="fashion-mnist",
+    model="lenet-5",
+    epochs=8,
+    prune_epochs=12,
+    batch_size=128,
+    learning_rate=0.002,
+    precision="bfloat16",
+    bits=0,
 )
 SPARSITIES = (0.8, 0.9, 0.95, 0.98)
 SEEDS = (0, 1, 2)

@@ -33,7 +33,7 @@ def comparable(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return result, [{key: value for key, value in row.items() if key != "seconds"} for row in metrics]
 
 
-@pytest.mark.parametrize("method", ["gradual", "iterative"])
+@pytest.mark.parametrize("method", ["gradual", pytest.param("iterative", marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_numbers_of_one_never_killed(method: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "secateur.lab", "run", *FLAGS, method, "--quiet", "--out"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

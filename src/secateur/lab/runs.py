@@ -26,7 +26,7 @@ from secateur.lab.journal import Journal
 from secateur.lab.quantizing import quantize
 from secateur.lab.settings import Settings, read_settings, write_settings
 from secateur.lab.shrinking import describe, shrunk
-from secateur.lab.training import evaluate
+from secateur.lab.tested import tested
 from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
 
 __all__ = ["Options", "RunFolderError", "read_result", "run", "train_dense"]
@@ -84,7 +84,8 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
             if options.forms and (small := shrunk(nets["pruned"].model, bench.data.test.images[:2].cpu())):
                 nets["shrunk"] = dataclasses.replace(nets["pruned"], model=small, masks=None)
                 bench.facts["shrunk"] = describe(small)
-            result = _result(bench, nets, folder.name)
+            shared = options.dense / "tested.json" if options.dense else None
+            result = _result(bench, nets, folder.name, shared)
             if settings.engine and options.forms:
                 images = bench.data.test.images[:2].cpu()
                 result["speed"] = compile_and_time({n: net.model for n, net in nets.items()}, images, folder / ENGINE)
@@ -166,7 +167,7 @@ def _bench(settings: Settings, folder: Path, options: Options, journal: Journal)
     return Bench(settings, data, folder / "phases", journal)
 
 
-def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
+def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None) -> dict[str, Any]:
     """Measure and test; the only place that looks at the test set."""
     settings, test = bench.settings, Split(bench.data.test.images.cpu(), bench.data.test.labels.cpu())
     accuracy: dict[str, Any] = {}
@@ -178,7 +179,7 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str) -> dict[str, Any]:
             continue
         accuracy[key] = {
             "validation": net.outcome.validation,
-            "test": evaluate(net.model, test).accuracy,
+            "test": tested(net.model, test, shared if key.startswith("dense") else None),
             "epochs": net.epochs,
             "best_epoch": net.outcome.best_epoch,
         }

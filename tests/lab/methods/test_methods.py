@@ -64,7 +64,7 @@ def test_the_sparsity_is_exact_and_its_zeros_are_those_of_the_masks(
 @pytest.mark.parametrize("method", methods.TABLE)
 def test_a_method_repeats_by_its_seed(method: str, tmp_path: Path) -> None:
     def outcome(seed: int, name: str) -> str:
-        result = runs.run(settings(method=method, seed=seed), tmp_path / name)
+        result = runs.run(settings(method=method, seed=seed), tmp_path / name, runs.Options(forms=False))
         tensors, _ = read_tensors(tmp_path / name / "model.safetensors")
         return str(
             (result["accuracy"], result["facts"], [float(tensor.sum()) for _, tensor in sorted(tensors.items())])
@@ -300,7 +300,10 @@ def test_a_search_that_finds_nothing_leaves_the_dense_model(tmp_path: Path, monk
     assert result["accuracy"]["pruned"]["validation"] >= result["accuracy"]["dense"]["validation"] - 1e-9
 
 
-@pytest.mark.parametrize("method", ["one-shot", "three-step", "neurons"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("three-step", "neurons")]
+
+
+@pytest.mark.parametrize("method", ["one-shot", *SLOW])
 def test_statistics_of_batch_norm_are_estimated_anew_if_asked(method: str, tmp_path: Path) -> None:
     common = {
         "model": "resnet-20",
@@ -312,7 +315,8 @@ def test_statistics_of_batch_norm_are_estimated_anew_if_asked(method: str, tmp_p
     }
     means = []
     for recalibrate in (False, True):
-        runs.run(settings(**common, recalibrate=recalibrate), tmp_path / str(recalibrate))
+        options = runs.Options(forms=False)
+        runs.run(settings(**common, recalibrate=recalibrate), tmp_path / str(recalibrate), options)
         tensors, _ = read_tensors(tmp_path / str(recalibrate) / "model.safetensors")
         means.append(tensors["bn1.running_mean"])
     assert not torch.equal(*means) and (means[0] == 0).all()

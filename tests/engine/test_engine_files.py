@@ -114,7 +114,7 @@ def test_other_files_are_refused_by_name(saved: Path, tmp_path: Path) -> None:
 def test_a_small_file_takes_no_large_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.sct"
     ops = [("u", "upsample_nearest", "x", {"factors": (64, 64)}), ("v", "upsample_nearest", "u", {"factors": (64, 64)})]
-    Engine(plans.plan({"x": (1, 2, 2)}, ops, ["v"])).save(path)
+    write_arrays(path, {}, notes={"plan": to_json(plans.plan({"x": (1, 2, 2)}, ops, ["v"]))})
     with pytest.raises(CorruptFileError, match="bytes for one sample, more than the 268,435,456 allowed"):
         load(path)
     ops = [("u", "upsample_nearest", "x", {"factors": (64, 64)})]
@@ -221,11 +221,11 @@ def change_tuning(notes: dict[str, str], chance: random.Random) -> None:
 
 
 def test_plans_made_with_bad_intent_do_no_harm(saved: Path, tmp_path: Path) -> None:
-    assert hostile(saved, 1000, change_plan, tmp_path / "x.sct") > 3  # numbers may be changed at will
+    assert hostile(saved, 500, change_plan, tmp_path / "x.sct") > 1  # numbers may be changed at will
 
 
 def test_tunings_made_with_bad_intent_do_no_harm(saved: Path, tmp_path: Path) -> None:
-    assert hostile(saved, 300, change_tuning, tmp_path / "x.sct") > 10
+    assert hostile(saved, 200, change_tuning, tmp_path / "x.sct") > 10
 
 
 @pytest.mark.slow
