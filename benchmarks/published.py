@@ -84,13 +84,15 @@ PUBLISHED: dict[str, list[tuple[str, str, str]]] = {
         ("LC, Carreira-Perpinan and Idelbayev 2018", "33", "8.21"),
     ],
 }
-# What the project set out to show: net, sparsity, test error in percent.
-TARGETS = (
+# What the project set out to show: net, sparsity, test error in percent; none for that of the dense net trained as long.
+TARGETS: tuple[tuple[str, float, float | None], ...] = (
     ("lenet-300-100", 1 - 1 / 60, 1.80),
     ("lenet-300-100", 0.99, 2.0),
     ("lenet-5", 0.992, 0.75),
     ("lenet-5", 1 - 1 / 300, 0.90),
+    ("tutorial-convnet", 0.8, None),
     ("tutorial-convnet", 0.95, 3.11),
+    ("resnet-56", 0.95, None),
 )
 
 
@@ -122,9 +124,11 @@ def shortfalls(results: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, sparsity, limit in TARGETS:
         if name in results and (found := common.cells(results[name], "gradual", sparsity)):
-            mean = 100 * (1 - sum(cell["test"] for cell in found) / len(found))
-            verdict = "met" if mean <= limit else f"**missed by {mean - limit:.2f}**"
-            lines.append([name, f"{1 / (1 - sparsity):.0f}", f"{limit:.2f}", f"{mean:.2f}", verdict])
+            mean, dense = (100 * (1 - sum(c[key] for c in found) / len(found)) for key in ("test", "reference_test"))
+            goal = dense if limit is None else limit
+            verdict = "met" if mean <= goal else f"**missed by {mean - goal:.2f}**"
+            told = f"{goal:.2f}" + (", as dense" if limit is None else "")
+            lines.append([name, f"{1 / (1 - sparsity):.0f}", told, f"{mean:.2f}", verdict])
     return common.markdown(["net", "compression ratio", "error % to show", "ours", ""], lines)
 
 

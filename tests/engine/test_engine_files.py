@@ -14,6 +14,7 @@ import numpy as np
 import plans
 import pytest
 import reference
+import safetensors
 from running import difference, given
 from test_without_torch import REFUSING
 
@@ -79,6 +80,25 @@ print(engine.profile(runs=1).samples, "torch" in sys.modules)
     assert (done.stdout, done.stderr) == ("1 False\n", "")
     with np.load(saved.with_name("outputs.npz")) as outputs:
         assert difference(wanted, dict(outputs)) < 1e-5
+
+
+def test_numpy_and_safetensors_are_all_it_needs(saved: Path, tmp_path: Path) -> None:
+    """In a Python that has these two, this package and the standard library."""
+    for package in (np, safetensors, sc):
+        source = Path(package.__file__).parent
+        (tmp_path / source.name).symlink_to(source)
+        for beside in source.parent.glob(f"{source.name}.libs"):
+            (tmp_path / beside.name).symlink_to(beside)
+    code = f"""
+import sys
+from secateur.engine import load
+engine = load({str(saved)!r})
+print(engine.profile(runs=1).samples, any("site-packages" in folder for folder in sys.path))
+"""
+    command = [sys.executable, "-S", "-c", code]
+    environment = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout, done.stderr) == ("1 False\n", "")
 
 
 @pytest.mark.parametrize(
