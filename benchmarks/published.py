@@ -11,6 +11,7 @@ not tuned at all; the test set is looked at once in each cell, at its end. Write
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from typing import Any
 
 import common
@@ -124,7 +125,8 @@ def shortfalls(results: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, sparsity, limit in TARGETS:
         if name in results and (found := common.cells(results[name], "gradual", sparsity)):
-            mean, dense = (100 * (1 - sum(c[key] for c in found) / len(found)) for key in ("test", "reference_test"))
+            errors = [[100 * (1 - cell[key]) for cell in found] for key in ("test", "reference_test")]
+            mean, dense = map(statistics.mean, errors)
             goal = dense if limit is None else limit
             verdict = "met" if mean <= goal else f"**missed by {mean - goal:.2f}**"
             told = f"{goal:.2f}" + (", as dense" if limit is None else "")
