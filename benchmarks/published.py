@@ -85,7 +85,7 @@ PUBLISHED: dict[str, list[tuple[str, str, str]]] = {
         ("LC, Carreira-Perpinan and Idelbayev 2018", "33", "8.21"),
     ],
 }
-# What the project set out to show: net, sparsity, test error in percent; none for that of the dense net trained as long.
+# What the project set out to show: net, sparsity, test error in percent; or no more than that of the dense net.
 TARGETS: tuple[tuple[str, float, float | None], ...] = (
     ("lenet-300-100", 1 - 1 / 60, 1.80),
     ("lenet-300-100", 0.99, 2.0),
