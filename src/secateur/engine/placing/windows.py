@@ -115,14 +115,16 @@ def emit_conv(builder: Builder, op: Op, decision: Decision) -> None:
     """Add a convolution, unless the pool behind it does."""
     if op.output in builder.layouts.pooled:
         return
-    _add_conv(builder, op, decision, (decision.writes, builder.write(op, decision)))
+    _add_conv(builder, op, decision, (op, decision))
 
 
-def _add_conv(builder: Builder, op: Op, decision: Decision, result: tuple[Layout, Buffer], pooling: int = 0) -> None:
+def _add_conv(builder: Builder, op: Op, decision: Decision, last: tuple[Op, Decision], pooling: int = 0) -> None:
+    """Add a convolution that writes what the last of its operators does: itself, or a pool."""
     source_layout, source = builder.read(op.inputs[0], decision.reads[0])
     residual: tuple[Layout, Buffer] | None = None
     if len(op.inputs) > 1:
         residual = builder.read(op.inputs[1], decision.reads[1])
+    target = builder.write(*last)
     assert isinstance(source_layout, Mapped)
     weights = builder.matrix(op)
     slides = sliding(builder.layouts, op, _kernel(builder.layouts, op))
@@ -130,7 +132,7 @@ def _add_conv(builder: Builder, op: Op, decision: Decision, result: tuple[Layout
     convolution = Convolution(
         number=builder.layouts.pooled.get(op.output, builder.number),
         source=source_layout,
-        target=result[0],
+        target=last[1].writes,
         residual=residual[0] if residual else None,
         window=(slides.corner(source_layout.grid), slides.stride, slides.kernel, slides.dilation),
         groups=groups,
@@ -139,7 +141,7 @@ def _add_conv(builder: Builder, op: Op, decision: Decision, result: tuple[Layout
         activation=applied(builder.kernels, op),
         pooling=pooling,
     )
-    buffers = (source, result[1], residual[1] if residual else None)
+    buffers = (source, target, residual[1] if residual else None)
     builder.convolution(op, convolution, buffers, math.prod(slides.result))
 
 
@@ -167,8 +169,7 @@ def emit_pool(builder: Builder, op: Op, decision: Decision) -> None:
     """Add maxima or means over windows."""
     if (number := builder.layouts.pooled.get(op.inputs[0])) is not None:
         made = builder.layouts.decisions[number]
-        result = decision.writes, builder.write(op, decision)
-        _add_conv(builder, builder.plan.ops[number], made, result, POOLINGS[op.kind])
+        _add_conv(builder, builder.plan.ops[number], made, (op, decision), POOLINGS[op.kind])
         return
     layout, source = builder.read(op.inputs[0], decision.reads[0])
     assert isinstance(layout, Mapped) and isinstance(decision.writes, Mapped)
