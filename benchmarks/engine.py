@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,21 @@ def _profile(engine: sc.Engine, inputs: torch.Tensor, runs: int) -> dict[str, fl
 
 
 def threads(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the times of one engine on one thread and on two."""
+    """Return the times of one engine on one thread and on two, for one sample a call and for sixteen."""
     path = options.folder / "engine.sct"
     _whole_engine().save(path)
-    given = torch.randn(1, *engine_nets.shape(WHOLE[0]), generator=torch.Generator().manual_seed(1)).numpy()
     one, two = (load(path, threads=count) for count in (1, 2))
     pace = Pace(options.pace.turns, options.pace.seconds, pause=0.02)
-    times = in_turns([timed(lambda: one(given)), timed(lambda: two(given))], pace)
-    return {
-        "ms": [[1e3 * each for each in time.quartiles()] for time in times],
-        "ratio": list(times_faster(times[1].medians(), times[0].medians())),
-        "cores": len(os.sched_getaffinity(0)),
-    }
+    found: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "batches": {}}
+    for batch in (1, 16):
+        shape = (batch, *engine_nets.shape(WHOLE[0]))
+        given = torch.randn(*shape, generator=torch.Generator().manual_seed(1)).numpy()
+        times = in_turns([timed(partial(engine, given)) for engine in (one, two)], pace)
+        found["batches"][str(batch)] = {
+            "ms": [[1e3 * each for each in time.quartiles()] for time in times],
+            "ratio": list(times_faster(times[1].medians(), times[0].medians())),
+        }
+    return found
 
 
 def _whole() -> torch.nn.Module:

@@ -214,10 +214,12 @@ class Engine:
         return f"Engine({len(self.plan.ops)} operators, {kept:,} of {weights:,} numbers, {self.instructions})"
 
     def _run(self, inputs: list[Array], outputs: list[Array], samples: int) -> None:
-        # Whole vectors of samples first; what is left, as one more if that pays.
+        # Whole vectors of samples first; what is left, as one more if that pays. Threads would rather take samples each.
         whole = samples // self._lanes * self._lanes if self.batched_from <= self._lanes else 0
         if samples - whole >= self.batched_from:
             whole = samples
+        if samples < self.batched_from * min(self.threads, samples):
+            whole = 0
         for batched, first, last in ((True, 0, whole), (False, whole, samples)):
             if last > first:
                 part = [each[first:last] for each in inputs], [each[first:last] for each in outputs]
