@@ -128,7 +128,11 @@ void work_together(void* context, std::size_t part, std::size_t parts, Barrier& 
     const Shared& shared = *static_cast<const Shared*>(context);
     const Flushing flushing;
     for (const auto& step : shared.program.steps) {
-        step->run(*shared.program.loops, shared.pass, part, parts);
+        if (step->worth_dividing()) {
+            step->run(*shared.program.loops, shared.pass, part, parts);
+        } else if (part == 0) {
+            step->run(*shared.program.loops, shared.pass, 0, 1);
+        }
         barrier.wait();
     }
 }

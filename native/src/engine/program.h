@@ -45,6 +45,8 @@ public:
     bool goes_on = false;  // with what the step ahead began: both are one for whoever counts
 
     virtual ~Step() = default;
+    // Whether it is worth dividing among threads: they pass on to each other what they read and write.
+    virtual bool worth_dividing() const { return true; }
     virtual void run(const Loops& loops, const Pass& pass, std::size_t part, std::size_t parts) const = 0;
 };
 
