@@ -103,10 +103,24 @@ def test_samples_in_lanes_or_one_by_one(batched_from: int) -> None:
 def test_runs_repeat_to_the_last_bit() -> None:
     plan = plans.whole()
     inputs = given(plan, 21)
-    first = Engine(plan).run(inputs)
     for threads in (1, 2, 3):
-        again = Engine(plan, threads=threads).run(inputs)
+        first, again = (Engine(plan, threads=threads).run(inputs) for _ in range(2))
         assert all(np.array_equal(first[name], again[name]) for name in plan.outputs)
+
+
+def test_threads_take_samples_each_where_lanes_of_them_would_not_pay() -> None:
+    plan = plans.whole()
+    engine = Engine(plan)
+    engine.batched_from = 6
+    inputs = given(plan, 10)
+    alone = {
+        name: np.concatenate([engine.run({n: a[i : i + 1] for n, a in inputs.items()})[name] for i in range(10)])
+        for name in plan.outputs
+    }
+    for threads, apart in ((1, False), (2, True), (20, True)):
+        engine.threads = threads
+        found = engine.run(inputs)
+        assert all(np.array_equal(found[name], alone[name]) for name in plan.outputs) == apart
 
 
 def test_callers_at_once_get_what_each_would_alone() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from secateur.lab import bench, checkpoint, phase, runs, training
+from secateur.lab import bench, checkpoint, phase, runs, tested, training
 from secateur.lab.data import LabError, Split
 from secateur.lab.journal import read_metrics
 from secateur.lab.settings import Settings
@@ -116,7 +116,7 @@ def test_the_test_set_is_looked_at_once_for_each_net_at_the_end(
 
     monkeypatch.setattr(phase, "evaluate", evaluate)
     monkeypatch.setattr(bench, "evaluate", evaluate)
-    monkeypatch.setattr(runs, "evaluate", evaluate)
+    monkeypatch.setattr(tested, "evaluate", evaluate)
     result = runs.run(SMALL, tmp_path / "run")
     test = result["data"]["test"]
     assert seen.count(test) == 4 and seen[-4:] == [test] * 4

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from secateur.lab.data import Split
-from secateur.lab.tested import tested
+from secateur.lab.tested import accuracy_on
 
 
 class Counted(nn.Linear):
@@ -27,13 +27,13 @@ def test() -> Split:
 
 def test_a_network_is_tested_once_and_another_anew(test: Split, tmp_path: Path) -> None:
     notes, net = tmp_path / "tested.json", Counted(4, 3)
-    first = tested(net, test, notes)
-    assert tested(net, test, notes) == first == tested(net, test) and net.calls == 2
+    first = accuracy_on(net, test, notes)
+    assert accuracy_on(net, test, notes) == first == accuracy_on(net, test) and net.calls == 2
     with torch.no_grad():
         net.weight[0, 0] += 100
-    tested(net, test, notes)
+    accuracy_on(net, test, notes)
     assert net.calls == 3
-    tested(net, Split(test.images, test.labels.flip(0)), notes)
+    accuracy_on(net, Split(test.images, test.labels.flip(0)), notes)
     assert net.calls == 4
 
 
@@ -41,7 +41,7 @@ def test_a_network_is_tested_once_and_another_anew(test: Split, tmp_path: Path) 
 def test_notes_that_are_damaged_are_written_anew(text: str, test: Split, tmp_path: Path) -> None:
     notes, net = tmp_path / "tested.json", Counted(4, 3)
     notes.write_text(text)
-    assert tested(net, test, notes) == tested(net, test, notes) and net.calls == 1
+    assert accuracy_on(net, test, notes) == accuracy_on(net, test, notes) and net.calls == 1
 
 
 def test_tensors_of_every_kind_are_told_apart(test: Split, tmp_path: Path) -> None:
@@ -49,5 +49,5 @@ def test_tensors_of_every_kind_are_told_apart(test: Split, tmp_path: Path) -> No
     for dtype in (torch.bfloat16, torch.int64, torch.bool):
         net.register_buffer(f"extra_{dtype}".replace(".", "_"), torch.ones((), dtype=dtype))
         before = net.calls
-        tested(net, test, tmp_path / "tested.json")
+        accuracy_on(net, test, tmp_path / "tested.json")
         assert net.calls == before + 1

@@ -214,7 +214,7 @@ class Engine:
         return f"Engine({len(self.plan.ops)} operators, {kept:,} of {weights:,} numbers, {self.instructions})"
 
     def _run(self, inputs: list[Array], outputs: list[Array], samples: int) -> None:
-        # Whole vectors of samples first; what is left, as one more if that pays. Threads would rather take samples each.
+        # Whole vectors of samples first; what is left, as one more if that pays. Threads rather take samples each.
         whole = samples // self._lanes * self._lanes if self.batched_from <= self._lanes else 0
         if samples - whole >= self.batched_from:
             whole = samples
@@ -247,7 +247,7 @@ def compile(  # noqa: A001  # the word of the field, as in torch.compile
             batch, of any size.
         threads: on how many threads the engine computes.
         tune: choose the fastest way of every operator by measuring; without, results are the same to the last digit on
-            every run and every processor with the same instructions.
+            every run with as many threads, on every processor with the same instructions.
         instructions: "avx512", "avx2" or "baseline"; the best that the processor has if empty.
 
     Raises:

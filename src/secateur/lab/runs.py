@@ -26,7 +26,7 @@ from secateur.lab.journal import Journal
 from secateur.lab.quantizing import quantize
 from secateur.lab.settings import Settings, read_settings, write_settings
 from secateur.lab.shrinking import describe, shrunk
-from secateur.lab.tested import tested
+from secateur.lab.tested import accuracy_on
 from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
 
 __all__ = ["Options", "RunFolderError", "read_result", "run", "train_dense"]
@@ -179,7 +179,7 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None)
             continue
         accuracy[key] = {
             "validation": net.outcome.validation,
-            "test": tested(net.model, test, shared if key.startswith("dense") else None),
+            "test": accuracy_on(net.model, test, shared if key.startswith("dense") else None),
             "epochs": net.epochs,
             "best_epoch": net.outcome.best_epoch,
         }

@@ -14,10 +14,10 @@ from secateur.lab.data import Split
 from secateur.lab.training import evaluate
 from secateur.vocabulary import CorruptFileError
 
-__all__ = ["tested"]
+__all__ = ["accuracy_on"]
 
 
-def tested(model: nn.Module, test: Split, notes: Path | None = None) -> float:
+def accuracy_on(model: nn.Module, test: Split, notes: Path | None = None) -> float:
     """Return the share of test images that a network classifies right.
 
     Args:
@@ -28,7 +28,7 @@ def tested(model: nn.Module, test: Split, notes: Path | None = None) -> float:
     Example:
         >>> import torch
         >>> net = nn.Flatten()
-        >>> tested(net, Split(torch.eye(3).reshape(3, 1, 1, 3), torch.tensor([0, 1, 0])))
+        >>> accuracy_on(net, Split(torch.eye(3).reshape(3, 1, 1, 3), torch.tensor([0, 1, 0])))
         0.6666666666666666
     """
     if notes is None:
