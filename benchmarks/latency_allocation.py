@@ -37,7 +37,7 @@ BASE = Settings(
     precision="bfloat16",
     bits=0,
 )
-SPARSITIES = (0.8, 0.9, 0.95, 0.98)
+SPARSITIES = (0.9, 0.95, 0.98)
 SEEDS = (0, 1, 2)
 SHAPE = (1, 28, 28)
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)

@@ -31,8 +31,8 @@ class LayerTimes:
     Attributes:
         rest: seconds of all that is no target.
         curves: for every target, seconds at each measured sparsity, sparsities ascending.
-        losses: for every target, the share of its squared weights that goes at each of the sparsities
-            ``0, 0.01, ... 0.89, 0.9, 0.9025, ... 0.99``, the smallest weights first.
+        losses: for every target, minus the logarithm of the share of its squared weights that stays at each of the
+            sparsities ``0, 0.01, ... 0.89, 0.9, 0.9025, ... 0.99``, the smallest weights first.
     """
 
     rest: float
@@ -53,8 +53,9 @@ class LayerTimes:
     def allocation(self, seconds: float) -> dict[str, float]:
         """Return sparsities by target that fit a time and take away the least.
 
-        What is taken away is the sum, over targets, of the share of their squared weights. Each target is pruned until
-        another bit of its time would cost more of that than in any other target (Lagrange's rule).
+        What is taken away is the sum of the losses of all targets: the next weight of one costs its square over the sum
+        of those that stay, which is its LAMP score (Lee et al. 2021, arXiv 2010.07611, equation 5). Each target is
+        pruned until another bit of its time would cost more of that than in any other target (Lagrange's rule).
 
         Args:
             seconds: of the whole network, on the engine as it was measured.
@@ -167,4 +168,5 @@ def _losses(weight: Tensor) -> tuple[float, ...]:
     squares: npt.NDArray[Any] = np.sort(weight.detach().double().square().flatten().cpu().numpy())
     sums = np.concatenate([[0.0], np.cumsum(squares)])
     taken = np.round(_STEPS * squares.size).astype(int)
-    return tuple((sums[taken] / max(sums[-1], 1e-300)).tolist())
+    left = 1.0 - sums[taken] / max(sums[-1], 1e-300)
+    return tuple((-np.log(np.maximum(left, 1e-300))).tolist())
