@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-CPP := $(wildcard native/*/*.cpp native/*/*.h native/include/*/*.h)
+CPP := $(wildcard native/*/*.cpp native/*/*.h native/*/*/*.cpp native/*/*/*.h)
 # The kernels' own tests have a folder for each build: plain, and with sanitizers.
 CHECKED := -G Ninja -DSECATEUR_TESTS=ON -DSECATEUR_WERROR=ON
 SANITIZED := build/sanitize-address,undefined build/sanitize-thread

@@ -8,8 +8,6 @@ namespace engine {
 namespace SECATEUR_ISA {
 namespace {
 
-size_t cut(size_t count, size_t part, size_t parts) { return count * part / parts; }
-
 // Numbers along an axis, a vector of neighbours at a time: `count` of them, `step` floats apart.
 struct Column {
     const float* from;

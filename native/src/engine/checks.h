@@ -65,6 +65,16 @@ struct Bounds {
         require(map.channels == 1 || channel <= map.channel, "a halo reaches into the next channel");
     }
 
+    // What comes behind the sums that are written to a map.
+    void check(const std::vector<float>& bias, const Map* residual, const Halo& halo, const Map& to) const {
+        check(halo, to);
+        require(bias.empty() || bias.size() == to.channels, "a bias needs a number for each channel");
+        if (residual == nullptr) return;
+        check(*residual);
+        require(residual->channels == to.channels && residual->rows == to.rows && residual->cols == to.cols,
+                "a residual has another shape");
+    }
+
     // That a window, moved once for each vector of `to`, stays inside `from`.
     static void check(const Window& window, const Map& from, const Map& to) {
         require(window.height > 0 && window.width > 0, "a window is empty");

@@ -154,7 +154,7 @@ void Program::convolve(const Map& from, const Map& to, const Window& window, std
     const Bounds bounds{own_->arena_size, lanes()};
     bounds.check(from);
     bounds.check(to);
-    bounds.check(halo, to);
+    bounds.check(bias, residual, halo, to);
     require(pooling >= 0 && pooling < POOLINGS, "there is no such pooling");
     const bool pooled = pooling != 0;
     Map sums = to;
@@ -167,7 +167,6 @@ void Program::convolve(const Map& from, const Map& to, const Window& window, std
     engine::check(activation);
     require(groups > 0 && from.channels % groups == 0 && to.channels % groups == 0,
             "groups do not divide the channels");
-    require(bias.empty() || bias.size() == to.channels, "a bias needs a number for each channel");
     require(tiling.rows > 0 && tiling.cols > 0 && tiling.block > 0, "a tiling is empty");
     require(tiling.outputs == 1 || tiling.outputs == 2 || tiling.outputs == 4 || tiling.outputs == 8,
             "1, 2, 4 or 8 channels can be computed at once");
@@ -177,11 +176,6 @@ void Program::convolve(const Map& from, const Map& to, const Window& window, std
     const std::size_t rows = end_of(0, from.rows, from.row, from.cols * lanes());
     require(end_of(0, from.channels, from.channel, rows) * sizeof(float) <= std::numeric_limits<std::uint32_t>::max(),
             "a map is too large to be convolved");
-    if (residual != nullptr) {
-        bounds.check(*residual);
-        require(residual->channels == to.channels && residual->rows == to.rows && residual->cols == to.cols,
-                "a residual has another shape");
-    }
     auto made = std::make_unique<Convolution>();
     ConvolutionStep& step = made->step;
     step.source = region(from);

@@ -65,16 +65,10 @@ void Program::filter(const Map& from, const Map& to, std::size_t top, std::size_
     const Bounds bounds{own_->arena_size, lanes()};
     bounds.check(from);
     bounds.check(to);
-    bounds.check(halo, to);
+    bounds.check(bias, residual, halo, to);
     Bounds::check(Window{top, left, 1, 1, 3, 3, 1, 1}, from, to);
     engine::check(activation);
     engine::check(weights, to.channels, engine::product(from.channels, TAPS));
-    require(bias.empty() || bias.size() == to.channels, "a bias needs a number for each channel");
-    if (residual != nullptr) {
-        bounds.check(*residual);
-        require(residual->channels == to.channels && residual->rows == to.rows && residual->cols == to.cols,
-                "a residual has another shape");
-    }
     const std::size_t rows = (to.rows + 1) / 2, cols = (to.cols + 1) / 2;
     const std::size_t vectors = engine::product(engine::product(rows, cols), sum(from.channels, 1));
     bounds.check(scratch);

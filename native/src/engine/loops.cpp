@@ -10,8 +10,6 @@ namespace engine {
 namespace SECATEUR_ISA {
 namespace {
 
-size_t cut(size_t count, size_t part, size_t parts) { return count * part / parts; }
-
 void pool(const PoolStep& step, float* arena, size_t part, size_t parts) {
     const size_t last = cut(step.target.channels, part + 1, parts);
     for (size_t channel = cut(step.target.channels, part, parts); channel < last; ++channel) {

@@ -8,6 +8,9 @@ namespace secateur {
 namespace engine {
 namespace SECATEUR_ISA {
 
+// Where a part of so many things begins.
+SECATEUR_INLINE size_t cut(size_t count, size_t part, size_t parts) { return count * part / parts; }
+
 int shape(unsigned rows, unsigned cols, unsigned outputs, unsigned step);
 unsigned most_held();
 void convolve(const ConvolutionStep& step, float* arena, size_t part, size_t parts);

@@ -27,8 +27,6 @@ struct Groups {
     size_t begin(size_t group) const { return POINTS * (inputs * first(group) + group) * LANES; }
 };
 
-size_t cut(size_t count, size_t part, size_t parts) { return count * part / parts; }
-
 // B' d B for the 4 x 4 vectors at `corner`, of which there are rows x cols; all others count as zeros.
 SECATEUR_INLINE void turn(const float* corner, size_t row, size_t rows, size_t cols, float* to, size_t plane) {
     Floats d[4][4];
