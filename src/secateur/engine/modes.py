@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +10,7 @@ from secateur.engine.layouts import Target
 from secateur.engine.placing import Placed, place
 from secateur.engine.placing.convolving import Tiling
 from secateur.engine.plan import Plan
-from secateur.engine.tuning import tune
+from secateur.engine.tuning import quickest, tune
 from secateur.native import load as kernels
 
 __all__ = ["Mode"]
@@ -49,9 +47,4 @@ class Mode:
         """Return how long so many samples take, at best of a few runs."""
         inputs = [np.zeros(samples * size, np.float32) for size in self.placed.inputs]
         outputs = [np.empty(samples * size, np.float32) for size in self.placed.outputs]
-        took = math.inf
-        for _ in range(4):
-            before = time.perf_counter()
-            self.program.run(inputs, outputs, samples, 1)
-            took = min(took, time.perf_counter() - before)
-        return took
+        return quickest(lambda: self.program.run(inputs, outputs, samples, 1))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.lab.runtimes import Ready, Runner, Runtime, reason
+from secateur.lab.threads import torch_at
 from secateur.lab.timing import Pace, Quartiles, Times, in_turns, times_faster
 
 __all__ = ["TOLERANCE", "Contestant", "Entry", "Lineup", "Row", "hold", "line_up", "relative_error"]
@@ -131,7 +131,7 @@ def hold(lineup: Lineup, inputs: Tensor, threads: int, pace: Pace = Pace()) -> l
     wanted = _references(lineup.contestants, inputs)
     if threads > 1:
         pace = dataclasses.replace(pace, pause=_REST)
-    with _torch_at(threads), torch.inference_mode():
+    with torch_at(threads), torch.inference_mode():
         pairs = [_started(each, inputs, threads, wanted[id(each.model)]) for each in lineup.contestants]
         running = [runner for runner, _ in pairs if runner is not None]
         times = iter(in_turns([runner.block for runner in running], pace))
@@ -201,16 +201,3 @@ def relative_error(found: Any, wanted: npt.NDArray[Any]) -> float:
         return float("inf")
     scale = float(np.abs(wanted).max(initial=0.0)) or 1.0
     return float(np.abs(found - wanted).max(initial=0.0)) / scale
-
-
-@contextlib.contextmanager
-def _torch_at(threads: int) -> Iterator[None]:
-    """Let torch compute on so many threads; denormal numbers, which are slow, count as zeros for all."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)

@@ -27,6 +27,7 @@ from secateur.lab.quantizing import quantize
 from secateur.lab.settings import Settings, read_settings, write_settings
 from secateur.lab.shrinking import describe, shrunk
 from secateur.lab.tested import accuracy_on
+from secateur.lab.threads import torch_at
 from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
 
 __all__ = ["Options", "RunFolderError", "read_result", "run", "train_dense"]
@@ -75,7 +76,7 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
     with _locked(folder):
         if (folder / "result.json").exists():
             return read_result(folder)
-        with _torch_set_up(settings.threads), Journal(folder, options.events, options.bar).open() as journal:
+        with torch_at(settings.threads), Journal(folder, options.events, options.bar).open() as journal:
             bench = _bench(settings, folder, options, journal)
             write_settings(folder / "config.toml", settings, f"secateur {sc.__version__}; run again with --config")
             nets, bench = _phases(bench, method, options.dense or folder / "phases")
@@ -109,7 +110,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 def train_dense(settings: Settings, folder: Path, options: Options = Options()) -> None:
     """Train only the dense network and its reference into ``folder``, for the runs that share them."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), _torch_set_up(settings.threads), Journal(folder).open() as journal:
+    with _locked(folder), torch_at(settings.threads), Journal(folder).open() as journal:
         bench = _bench(settings, folder, options, journal)
         _dense(bench, folder)
 
@@ -276,16 +277,3 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
     except filelock.Timeout as error:
         raise RunFolderError(f"another process is working in {folder}; wait for it or choose another --out") from error
-
-
-@contextlib.contextmanager
-def _torch_set_up(threads: int) -> Iterator[None]:
-    """Fix what makes numbers repeat, and flush denormals: pruned training makes many, and they are slow."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)

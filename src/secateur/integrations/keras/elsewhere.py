@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ import torch
 
 from secateur.integrations.keras.targets import as_array
 from secateur.integrations.keras.tracing import given
-from secateur.shrink.shrinking import NothingShrunkWarning, Shrinkage, shrinkage
-from secateur.vocabulary import BadTargetError, SecateurError
+from secateur.shrink.shrinking import NothingShrunkWarning, Shrinkage
+from secateur.vocabulary import BadTargetError
 
-__all__ = ["ask", "serve"]
+__all__ = ["ask"]
 
-_CALL = "import sys; from secateur.integrations.keras.elsewhere import serve; serve(sys.argv[1])"
+_CALL = "import sys; from secateur.integrations.keras.serving import serve; serve(sys.argv[1])"
 
 
 def ask(whole: Any, example: Any) -> tuple[Any, Shrinkage]:
@@ -63,34 +62,6 @@ def ask(whole: Any, example: Any) -> tuple[Any, Shrinkage]:
     for text in told["warnings"]:
         warnings.warn(text, NothingShrunkWarning, stacklevel=3)
     return small, _record(told["record"])
-
-
-def serve(name: str) -> None:
-    """Shrink the model that :func:`ask` has left in a folder, under the torch backend, and leave the answer there."""
-    from secateur.integrations.keras.shrinking import shrink
-
-    folder = Path(name)
-    whole = keras.saving.load_model(folder / "whole.keras", compile=False)
-    with np.load(folder / "example.npz") as arrays:
-        leaves = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
-    example = leaves[0] if isinstance(whole, keras.Sequential) else keras.tree.pack_sequence_as(whole.input, leaves)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            small = shrink(whole, example)
-        except SecateurError as error:
-            _leave(folder, {"error": str(error)})
-            return
-    small.save(folder / "small.keras")
-    record = shrinkage(small)
-    assert record is not None
-    kept = {name: {str(dim): rows.tolist() for dim, rows in axes.items()} for name, axes in record.kept.items()}
-    told = [str(each.message) for each in caught if issubclass(each.category, NothingShrunkWarning)]
-    _leave(folder, {"record": {**asdict(record), "kept": kept}, "warnings": told})
-
-
-def _leave(folder: Path, answer: dict[str, Any]) -> None:
-    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
 def _record(told: dict[str, Any]) -> Shrinkage:
