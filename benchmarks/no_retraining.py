@@ -34,6 +34,7 @@ RESNET = Settings(
     learning_rate=0.1,
     weight_decay=5e-4,
     precision="bfloat16",
+    test_precision="bfloat16",
     augment=False,
     ignore="fc",
 )

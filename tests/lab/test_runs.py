@@ -110,9 +110,9 @@ def test_the_test_set_is_looked_at_once_for_each_net_at_the_end(
 ) -> None:
     seen: list[int] = []
 
-    def evaluate(model: torch.nn.Module, split: Split, size: int = 1000) -> training.Score:
+    def evaluate(model: torch.nn.Module, split: Split, precision: str) -> training.Score:
         seen.append(len(split))
-        return training.evaluate(model, split, size)
+        return training.evaluate(model, split, precision)
 
     monkeypatch.setattr(phase, "evaluate", evaluate)
     monkeypatch.setattr(bench, "evaluate", evaluate)
@@ -125,7 +125,7 @@ def test_the_test_set_is_looked_at_once_for_each_net_at_the_end(
 def test_the_best_epoch_is_one_at_the_final_sparsity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    def evaluate(model: torch.nn.Module, split: Split, size: int = 1000) -> training.Score:
+    def evaluate(model: torch.nn.Module, split: Split, precision: str) -> training.Score:
         nonlocal calls
         calls += 1
         return training.Score(0.1, 1.0 / calls)  # every epoch looks worse than the one before

@@ -35,6 +35,8 @@ def test_a_network_is_tested_once_and_another_anew(test: Split, tmp_path: Path) 
     assert net.calls == 3
     accuracy_on(net, Split(test.images, test.labels.flip(0)), notes)
     assert net.calls == 4
+    accuracy_on(net, test, notes, "bfloat16")
+    assert net.calls == 5
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{"])

@@ -183,7 +183,7 @@ class Bench:
 
     def validate(self) -> float:
         """Return the validation accuracy of the model as it is, in [0, 1]."""
-        return evaluate(self.model, self.data.validation).accuracy
+        return evaluate(self.model, self.data.validation, self.settings.test_precision).accuracy
 
     def note(self, texts: list[str]) -> None:
         """Add warnings, each once."""

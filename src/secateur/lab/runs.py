@@ -180,7 +180,7 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None)
             continue
         accuracy[key] = {
             "validation": net.outcome.validation,
-            "test": accuracy_on(net.model, test, shared if key.startswith("dense") else None),
+            "test": accuracy_on(net.model, test, shared if key.startswith("dense") else None, settings.test_precision),
             "epochs": net.epochs,
             "best_epoch": net.outcome.best_epoch,
         }

@@ -83,6 +83,7 @@ class Settings:
         default=True, metadata={"group": "training", "help": "crop and flip where the data set has it"}
     )
     precision: str = _text("float32", "training", "float32 or bfloat16 (autocast) arithmetic", PRECISIONS)
+    test_precision: str = _text("float32", "training", "the same for validation and test", PRECISIONS)
 
     include: str = _text("", "pruning", "targets, by commas: names or globs; all that can be pruned if empty")
     ignore: str = _text("", "pruning", "names or globs, by commas, of what is never pruned")

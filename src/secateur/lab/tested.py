@@ -17,13 +17,14 @@ from secateur.vocabulary import CorruptFileError
 __all__ = ["accuracy_on"]
 
 
-def accuracy_on(model: nn.Module, test: Split, notes: Path | None = None) -> float:
+def accuracy_on(model: nn.Module, test: Split, notes: Path | None = None, precision: str = "float32") -> float:
     """Return the share of test images that a network classifies right.
 
     Args:
         model: in eval mode from here on.
         test: images and labels.
         notes: a file that keeps what was found, by checksums of the network and of the labels; not kept if None.
+        precision: "float32" or "bfloat16".
 
     Example:
         >>> import torch
@@ -32,11 +33,11 @@ def accuracy_on(model: nn.Module, test: Split, notes: Path | None = None) -> flo
         0.6666666666666666
     """
     if notes is None:
-        return evaluate(model, test).accuracy
-    key = f"{_checksum(model, test):08x}-{len(test)}"
+        return evaluate(model, test, precision).accuracy
+    key = f"{_checksum(model, test):08x}-{len(test)}" + ("" if precision == "float32" else f"-{precision}")
     known = _read(notes)
     if key not in known:
-        known[key] = evaluate(model, test).accuracy
+        known[key] = evaluate(model, test, precision).accuracy
         write_json(notes, known)
     return float(known[key])
 

@@ -21,6 +21,7 @@ __all__ = [
     "Objective",
     "Score",
     "Training",
+    "arithmetic",
     "evaluate",
     "learning_rate",
     "make_optimizer",
@@ -148,7 +149,7 @@ def train_epoch(
     seen, loss_sum, correct = 0, torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
     for index, (images, labels) in enumerate(data):
         before_step(index)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with arithmetic(images, precision):
             logits = model(images)
             loss = loss_of(images, logits, labels)
         loss.backward()
@@ -164,12 +165,25 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, size: int = 1000) -> Score:
-    """Return mean loss and accuracy of a model in eval mode over a split."""
+def evaluate(model: nn.Module, split: Split, precision: str = "float32", size: int = 100) -> Score:
+    """Return mean loss and accuracy of a model in eval mode over a split.
+
+    Args:
+        model: gives logits of shape (B, classes); in eval mode from here on.
+        split: images and labels.
+        precision: "float32", or "bfloat16" to compute most of it in that.
+        size: images at a time; the activations of few stay in the cache.
+    """
     model.eval()
     loss, correct = 0.0, 0
     for images, labels in batches(split, size):
-        logits = model(images)
-        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        with arithmetic(images, precision):
+            logits = model(images)
+        loss += float(functional.cross_entropy(logits.float(), labels, reduction="sum"))
         correct += int((logits.argmax(1) == labels).sum())
     return Score(loss / max(1, len(split)), correct / max(1, len(split)))
+
+
+def arithmetic(images: Tensor, precision: str) -> torch.autocast:
+    """Return the context in which a model computes on these images, with ``precision`` "float32" or "bfloat16"."""
+    return torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16")
