@@ -29,6 +29,9 @@ def test_a_sweep_runs_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     first = sweeps.sweep(BASE, GRID, tmp_path / "s", say=lines.append)
     assert len(first["cells"]) == 8 and len(lines) == 10 and not first["failed"]
     results = sorted((tmp_path / "s" / "cells").glob("*/result.json"))
+    for result in results:
+        assert {path.name for path in result.parent.iterdir()} >= {"model.safetensors", "config.toml"}
+        assert not (result.parent / "phases").exists(), "only what has not ended goes on from checkpoints"
     dense = sorted((tmp_path / "s" / "dense").rglob("*.safetensors"))
     stamps = {path: path.stat().st_mtime_ns for path in [*results, *dense]}
     results[3].unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,8 @@ def _dense_cell(settings: Settings, folder: Path, options: Options) -> dict[str,
 
 def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
     result = run(settings, folder, dataclasses.replace(options, forms=False))
+    # What a run goes on from is of no use once it has ended, and a sweep has hundreds: of ResNet-18 50 MB each.
+    shutil.rmtree(folder / "phases", ignore_errors=True)
     accuracy, pruned = result["accuracy"], result["measure"]["pruned"]
     reference = accuracy.get("dense_longer", accuracy["dense"])["test"]
     row = {
