@@ -23,6 +23,7 @@ from secateur.lab.data import Dataset, Split, load
 from secateur.lab.engines import compile_and_time
 from secateur.lab.environment import environment
 from secateur.lab.journal import Journal
+from secateur.lab.methods.heeds import unheeded
 from secateur.lab.quantizing import quantize
 from secateur.lab.settings import Settings, read_settings, write_settings
 from secateur.lab.shrinking import describe, shrunk
@@ -143,6 +144,7 @@ def _phases(bench: Bench, method: str, dense_folder: Path) -> tuple[dict[str, _N
     bench.restore(nets["dense"].model.state_dict())
     bench.last, bench.trained = nets["dense"].outcome, nets["dense"].epochs
     bench.learn_from_here()
+    bench.note(unheeded(method, bench.settings))
     if bench.settings.max_drop:
         bench = search.highest_sparsity(bench, methods.TABLE[method])
     else:

@@ -127,7 +127,7 @@ class Settings:
     rewind: float = _share(0.0, "retraining", "lottery tickets: share of dense training to rewind to; 0 is the start")
     distill: float = _share(0.0, "retraining", "weight of the dense model's outputs in the loss of retraining")
     temperature: float = _number(4.0, "retraining", "softens those outputs", 0, 1000, above=True)
-    recalibrate: bool = _switch("retraining", "estimate BatchNorm statistics anew after pruning")
+    recalibrate: bool = _switch("retraining", "estimate BatchNorm statistics anew where a cut is not retrained")
 
     bits: int = _number(5, "packing", "bits of the codebooks of a second, quantized packed file; 0 for none", 0, 8)
     share_epochs: int = _number(2, "packing", "epochs in which the values of the codebooks are trained")
@@ -145,6 +145,8 @@ class Settings:
                 object.__setattr__(self, each.name, float(value))
         if not 0 < self.validation < 1:
             raise LabError(f"validation is a share above 0 and below 1, got {self.validation}")
+        if self.quality and self.max_drop:
+            raise LabError("quality sets thresholds, so max_drop has no sparsity to search for; leave one of them out")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name."""

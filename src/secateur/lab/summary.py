@@ -26,12 +26,13 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for (method, sparsity), members in sorted(groups.items()):
         reference = [cell["reference_test"] for cell in members]
+        achieved = statistics.mean(cell["achieved"] for cell in members)
         rows.append(
             {
                 "method": method,
                 "sparsity": sparsity,
-                "achieved": statistics.mean(cell["achieved"] for cell in members),
-                "compression": members[0]["compression"],
+                "achieved": achieved,
+                "compression": 1 / (1 - achieved) if achieved < 1 else None,
                 "mean": statistics.mean(cell["test"] for cell in members),
                 "std": _spread([cell["test"] for cell in members]),
                 "runs": len(members),

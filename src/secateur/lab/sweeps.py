@@ -160,6 +160,8 @@ def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
         "seed": settings.seed,
         "folder": f"cells/{folder.name}",
         "validation": accuracy["pruned"]["validation"],
+        "best_epoch": accuracy["pruned"]["best_epoch"],
+        "epochs": accuracy["pruned"]["epochs"],
         "test": accuracy["pruned"]["test"],
         "dense_test": accuracy["dense"]["test"],
         "reference_test": reference,

@@ -320,3 +320,13 @@ def test_statistics_of_batch_norm_are_estimated_anew_if_asked(method: str, tmp_p
         tensors, _ = read_tensors(tmp_path / str(recalibrate) / "model.safetensors")
         means.append(tensors["bn1.running_mean"])
     assert not torch.equal(*means) and (means[0] == 0).all()
+
+
+@pytest.mark.parametrize("score", ["product", "activity"])
+def test_the_last_unit_of_a_layer_stays(score: str, tmp_path: Path) -> None:
+    result = runs.run(
+        settings(method="neurons", neuron_score=score, sparsity=0.995, rounds=2),
+        tmp_path / "run",
+        runs.Options(forms=False),
+    )
+    assert [kept for kept, _ in result["facts"]["units"].values()] == [1]

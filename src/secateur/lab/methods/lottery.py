@@ -29,6 +29,7 @@ def lottery_ticket(bench: Bench) -> None:
         bench.trained = settings.epochs
     for name, masks in _rounds(bench):
         bench.restore(start, masks)
+        bench.trained = begin / bench.epoch_steps  # what came later is undone
         bench.phase(name, settings.epochs, training=replace(bench.retraining(), begin=begin))
 
 

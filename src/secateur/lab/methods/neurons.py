@@ -46,11 +46,26 @@ def _cut(bench: Bench, pairs: list[sc.Chain], sparsity: float) -> sc.Masks:
     """Mask the incoming and outgoing weights, and the biases, of the units with the lowest scores."""
     targets = bench.targets(biases=True)
     scores = _criterion(bench, pairs)(targets)
-    within = None if bench.masks is None else {name: bench.masks[name] for name in scores}
-    rows = sc.select(scores, sparsity, granularity=sc.Row(reduce="max"), within=within)
+    within = {} if bench.masks is None else {name: bench.masks[name] for name in scores}
+    scores = _with_one_each(scores, within)
+    units = sum(len(score) for score in scores.values())
+    sparsity = min(sparsity, 1 - len(scores) / units)
+    rows = sc.select(scores, sparsity, granularity=sc.Row(reduce="max"), within=within or None)
     whole = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in targets.items()}
     masks, _ = sc.drop_dead(sc.Masks(whole | dict(rows), targets.targets), pairs)
     return masks
+
+
+def _with_one_each(scores: sc.Scores, within: Mapping[str, Tensor]) -> sc.Scores:
+    """Raise the best unit of each layer above all others: without any unit nothing passes."""
+    raised = {}
+    for name, score in scores.items():
+        best = score.flatten(1).amax(1)
+        if name in within:
+            best = best.masked_fill(~within[name].flatten(1).any(1), -torch.inf)
+        raised[name] = score.clone()
+        raised[name][best.argmax()] = torch.inf
+    return sc.Scores(raised, scores.targets)
 
 
 def _criterion(bench: Bench, pairs: list[sc.Chain]) -> Callable[[Mapping[str, Tensor]], sc.Scores]:

@@ -20,22 +20,25 @@ UPDATES = 100  # redraws of the masks while sparsity rises
 
 def choice(bench: Bench, scope: str = "") -> sc.Choice:
     """Return magnitude pruning in the scope given, or else in that of the settings."""
-    scope = scope or bench.settings.scope
+    settings = bench.settings
     own = shares(bench)
-    if own and scope != "layerwise":
-        raise LabError(
-            f"--layers gives layers sparsities of their own, which --scope {scope} would not heed: add "
-            "--scope layerwise"
+    if own and (scope or settings.scope) != "layerwise":
+        heeder = "threshold-layerwise" if settings.method == "threshold" else "one-shot-layerwise"
+        which, way_out = (
+            (settings.method, f"take --method {heeder}")
+            if scope
+            else (f"--scope {settings.scope}", "add --scope layerwise")
         )
+        raise LabError(f"--layers gives layers sparsities of their own, which {which} would not heed: {way_out}")
     if own:
         bench.asked = None  # it is a mixture of what was asked for the layers
-        return sc.Choice(scope=sc.PerTensor(), allocation=sc.scaled(own, at=bench.settings.sparsity))
+        return sc.Choice(scope=sc.PerTensor(), allocation=sc.scaled(own, at=settings.sparsity))
     return {
         "global": sc.Choice(),
         "layerwise": sc.Choice(scope=sc.PerTensor()),
         "erk": sc.Choice(scope=sc.PerTensor(), allocation=sc.erk),
         "lamp": sc.Choice(criterion=lamp),
-    }[scope]
+    }[scope or settings.scope]
 
 
 def lamp(weights: Mapping[str, Tensor]) -> sc.Scores:

@@ -17,13 +17,21 @@ def three_step(bench: Bench) -> None:
     """Prune below a threshold, drop neurons that died of it, retrain what is left; several rounds."""
     settings = bench.settings
     pairs = sc.chains(bench.model, bench.data.train.images[:2])
+    dropped = 0
     for n, (level, (name, epochs)) in enumerate(zip(levels(bench), rounds(bench), strict=True)):
         masks = _cut(bench, level)
         asked = masks.sparsity
         masks, dead = sc.drop_dead(masks, pairs)
-        bench.facts["dead"] = {"neurons": dead.neurons, "connections": dead.connections, "asked": asked}
+        dropped += dead.connections
+        bench.facts["dead"] = {
+            "neurons": dead.neurons,
+            "connections": dead.connections,
+            "all_connections": dropped,
+            "asked": asked,
+        }
         if settings.survivors == "drawn":
             bench.restore(snapshot(bench.fresh(settings.seed + 1 + n)), masks)
+            bench.trained = 0.0
         else:
             bench.impose(masks)
         bench.asked = masks.sparsity

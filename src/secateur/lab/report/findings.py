@@ -49,7 +49,7 @@ def sentences(facts: Facts) -> list[tuple[str, str]]:
     """Return what belongs into the verdict: each sentence with the section it goes to."""
     found = []
     if "search" in facts:
-        found.append(_search_sentence(facts["search"]))
+        found.append(_search_sentence(facts["search"], "share of units" if facts.get("units") else "sparsity"))
     if facts.get("dead"):
         found.append(("remarks", _dead_sentence(facts["dead"])))
     if facts.get("frozen") == []:
@@ -57,14 +57,14 @@ def sentences(facts: Facts) -> list[tuple[str, str]]:
     return found
 
 
-def _search_sentence(search: Facts) -> tuple[str, str]:
+def _search_sentence(search: Facts, what: str) -> tuple[str, str]:
     points = f"{search['max_drop']:g} point{'' if search['max_drop'] == 1 else 's'}"
     budget = f"within {points} of the dense net, before any longer training, on validation data"
     tries = len(search["tries"])
     if not any(each["within"] for each in search["tries"]):
         lowest = min((each["sparsity"] for each in search["tries"]), default=1.0)
         return "not_gained", f"None of the {tries} sparsities tried, down to {lowest:.4g}, keeps {budget}."
-    text = f"Highest sparsity {budget}: {search['sparsity']:.4g}, found by bisection in {tries} tries"
+    text = f"Highest {what} {budget}: {search['sparsity']:.4g}, found by bisection in {tries} tries"
     beyond = [each["sparsity"] for each in search["tries"] if not each["within"]]
     ending = f"; the next higher one tried, {min(beyond):.4g}, fell below." if beyond else "; none of them fell below."
     return "gained", text + ending
@@ -76,12 +76,17 @@ def _dead_sentence(dead: Facts) -> str:
         return "No neuron was found without inputs or without outputs."
     text = f"{words.plural(neurons, 'neuron')} {'has' if neurons == 1 else 'have'} no inputs or no outputs left"
     if not connections:
-        return f"{text}; in the last round no connection remained there to be dropped with them."
+        return f"{text}; in the last round no connection remained there to be dropped with them{_earlier(dead)}."
     verb = "was" if connections == 1 else "were"
     return (
         f"{text}; in the last round {words.plural(connections, 'connection')} that remained there {verb} dropped with "
-        f"them, on top of the sparsity of {dead['asked']:.4f} that the threshold gave."
+        f"them, on top of the sparsity of {dead['asked']:.4f} that the threshold gave{_earlier(dead)}."
     )
+
+
+def _earlier(dead: Facts) -> str:
+    before = dead.get("all_connections", dead["connections"]) - dead["connections"]
+    return f"; the rounds before had dropped {before}" if before else ""
 
 
 def _yes(within: float) -> str:

@@ -97,7 +97,7 @@ def _free(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -
     for row in sorted(furthest.values(), key=lambda row: -float(row["sparsity"])):
         fewer = f", {words.ratio(row['compression'])} times fewer" if row.get("compression") else ""
         verdict.gained.append(
-            f"{row['method']} removes {words.percent(row['sparsity'])} of the target weights{fewer}, at no "
+            f"{row['method']} removes {words.percent(_removed(row))} of the target weights{fewer}, at no "
             f"measurable loss of test accuracy ({words.percent(row_reference(row))} → {words.percent(row['mean'])})."
         )
     hopeless = [method for method in dict.fromkeys(row["method"] for row in known) if method not in furthest]
@@ -249,6 +249,11 @@ def _headline(sweep: dict[str, Any], free: dict[str, Any] | None) -> str:
         return "No method removed any weights without a measurable loss of test accuracy."
     compression = f" ({words.ratio(free['compression'])} times fewer)" if free.get("compression") else ""
     return (
-        f"Up to {words.percent(free['sparsity'])} of the target weights{compression} can go at no measurable loss "
+        f"Up to {words.percent(_removed(free))} of the target weights{compression} can go at no measurable loss "
         f"of test accuracy, with {free['method']}."
     )
+
+
+def _removed(row: dict[str, Any]) -> float:
+    """Return the share of target weights that are gone, which is not always the sparsity asked for (neurons)."""
+    return float(row.get("achieved", row["sparsity"]))
