@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -24,19 +26,27 @@ def arguments(description: str | None, choices: Sequence[str] = ()) -> argparse.
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, default=Path("sweeps"), help="folder for the runs; may be shared")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu, cuda or mps")
     parser.add_argument("--only", nargs="*", choices=choices or None, help="run no more than these sweeps")
     return parser.parse_args()
 
 
 def run_all(sweeps: Sweeps, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Run what is missing of the sweeps wanted; return their results and those of others that are finished."""
+    """Run what is missing of the sweeps wanted; return their results and those of others that are finished.
+
+    Raises:
+        SystemExit: a cell failed; a page without it would compare what was not run alike.
+    """
     found = {}
-    for name, (base, grid) in sweeps.items():
+    for name, (settings, grid) in sweeps.items():
+        base = dataclasses.replace(settings, device=options.device)
         folder = options.out / name.replace(":", "-")
         if not options.only or name in options.only:
-            found[name] = sweep(
-                base, grid, folder, Options(options.data_dir, dense=_dense(options, name)), options.jobs
-            )
+            jobs = max(1, options.jobs // base.threads)
+            dense = Options(options.data_dir, dense=_dense(options, name))
+            found[name] = sweep(base, grid, folder, dense, jobs)
+            if failed := found[name]["failed"]:
+                raise SystemExit(f"{name}: {len(failed)} cells failed, so no page is written: {failed[0]['error']}")
         elif (folder / "sweep.json").exists():
             finished: Any = read_json(folder / "sweep.json")
             if Settings(**finished["settings"]) == base:
@@ -67,6 +77,32 @@ def accuracy(values: Sequence[float]) -> str:
 def cells(result: Mapping[str, Any], method: str, sparsity: float) -> list[dict[str, Any]]:
     """Return the cells of one method at one sparsity, one for each seed."""
     return [cell for cell in result["cells"] if cell["method"] == method and cell["sparsity"] == sparsity]
+
+
+def plot(lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]], title: str, path: Path, depth: float) -> None:
+    """Draw test accuracy over sparsity as an SVG: a line for each label, with the spread over seeds.
+
+    Args:
+        lines: by label, pairs of a sparsity and the accuracies in percent of its seeds.
+        title: above the plot.
+        path: of the file.
+        depth: points below the best mean at which the plot ends.
+    """
+    alt: Any = importlib.import_module("altair")
+    rows: list[dict[str, Any]] = []
+    for label, points in lines.items():
+        for sparsity, values in points:
+            mean, spread = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+            rows.append({"line": label, "x": sparsity, "mean": mean, "low": mean - spread, "high": mean + spread})
+    floor = max(min(row["mean"] for row in rows), max(row["mean"] for row in rows) - depth)
+    scale = alt.Scale(domain=[floor, max(row["high"] for row in rows)], nice=False)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("x:Q", title="sparsity"), color=alt.Color("line:N", title=None, sort=list(lines))
+    )
+    line = base.mark_line(point=True, clip=True).encode(y=alt.Y("mean:Q", title="test accuracy, %", scale=scale))
+    bars = base.mark_rule(clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (line + bars).properties(width=420, height=260, background="white", title=title).save(str(path))
 
 
 def where(result: Mapping[str, Any]) -> str:

@@ -62,6 +62,8 @@ def section(data: str, results: dict[str, dict[str, Any]]) -> str:
         [f"{s:g}", *(common.accuracy([c["test"] for c in common.cells(bare, m, s)]) for m in METHODS[:2])]
         for s in EVERY_TWENTIETH
     ]
+    epochs = [cell["best_epoch"] for cell in four["cells"] if cell["method"] == "masked-retraining"]
+    last = sum(epoch == BASE.prune_epochs - BASE.prune_epochs // 2 for epoch in epochs)
     scores = [[each["method"], f"{each['mean']:.4f} ± {each['std']:.4f}"] for each in four["scores"]]
     return f"""## {data}
 
@@ -71,9 +73,13 @@ Dense {common.accuracy(dense)}, trained as long as the retrained nets {common.ac
 
 {common.markdown(["sparsity", *METHODS], rows)}
 
+Of the {len(epochs)} masked retrainings the best epoch on validation data was the last in {last}.
+
 {common.markdown(["method", "score"], scores)}
 
 Thresholds at every twentieth, nothing retrained; {why(bare)}
+
+![accuracy over sparsity, thresholds](four_methods-{data}-thresholds.svg)
 
 {common.markdown(["sparsity", *METHODS[:2]], plain)}
 
@@ -82,14 +88,15 @@ Thresholds at every twentieth, nothing retrained; {why(bare)}
 
 def why(bare: dict[str, Any]) -> str:
     """Return, from the cells, what layer-wise thresholding cuts that global thresholding spares."""
-    smallest = {
-        method: common.cells(bare, method, 0.6)[0].get("smallest") or {"name": "?", "weights": 0, "kept": 0}
-        for method in METHODS[:2]
-    }
-    mine, theirs = smallest["threshold-layerwise"], smallest["threshold"]
+    taken = {}
+    for method in METHODS[:2]:
+        smallest = [cell["smallest"] for cell in common.cells(bare, method, 0.6)]
+        counts = sorted({each["weights"] - each["kept"] for each in smallest})
+        taken[method] = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        name, size = smallest[0]["name"], smallest[0]["weights"]
     return (
-        f"at 0.6 layer-wise pruning must take {mine['weights'] - mine['kept']} of the {mine['weights']} elements of "
-        f"`{mine['name']}`, where global ranking takes {theirs['weights'] - theirs['kept']}."
+        f"at 0.6 layer-wise pruning must take {taken['threshold-layerwise']} of the {size} elements of `{name}`, where "
+        f"global ranking takes {taken['threshold']}, by seed."
     )
 
 
@@ -99,13 +106,18 @@ def main() -> None:
     options.out = options.out / "four-methods"
     results = common.run_all(sweeps(), options)
     sets = [data for data in SETS if {data, f"{data}:thresholds"} <= results.keys()]
+    if not sets:
+        print("the page is written once both sweeps of a data set are there")
+        return
     for data in sets:
         save_picture(options.out / data, common.RESULTS / f"four_methods-{data}.svg")
+        save_picture(options.out / f"{data}-thresholds", common.RESULTS / f"four_methods-{data}-thresholds.svg")
     made = common.paragraph(f"""Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}.
         LeNet-5, {BASE.epochs} epochs dense, then {BASE.prune_epochs} epochs of retraining where a method retrains
         (`masked-retraining`: the first half is that of `freeze`). Weights and biases are pruned. Test accuracy in
         percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at
-        the final sparsity is tested.""")
+        the final sparsity is tested. To be compared in shape: masked retraining of a small image classifier was
+        published as 74 to 75 % at sparsity 0.96 against 76.7 % dense.""")
     text = f"""# Four methods on small convnets
 
 {made}

@@ -63,16 +63,59 @@ def sweeps() -> dict[str, tuple[Settings, Grid]]:
     return found
 
 
+# What the project set out to show: net, sparsity, points below dense at most, by the best way.
+TARGETS = (("resnet-18", 0.5, 1.0), ("resnet-18", 0.7, 3.0))
+WAYS = ("layer-wise", "global", "ERK", "LAMP")
+
+
+def columns(name: str, results: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Return by label the sweep and the method of every column of a net."""
+    keys = {"": name, ", BN anew": f"{name}:recalibrated"}
+    return {
+        way + ending: (key, method)
+        for ending, key in keys.items()
+        if key in results
+        for way, method in zip(WAYS, METHODS, strict=True)
+    }
+
+
+def lost(result: dict[str, Any], method: str, sparsity: float) -> float:
+    """Return the points of test accuracy that a column lies below dense."""
+    found = common.cells(result, method, sparsity)
+    return 100 * float(statistics.mean(cell["dense_test"] - cell["test"] for cell in found))
+
+
+def shortfalls(results: dict[str, dict[str, Any]]) -> str:
+    """Return, first of all, what was to be shown, and where layer-wise pruning does worse than published."""
+    lines = []
+    for name, sparsity, points in TARGETS:
+        line = [name, f"{sparsity:g}", f"at most {points:g} below dense"]
+        if name in results:
+            ways = columns(name, results)
+            best = min(ways, key=lambda way: lost(results[ways[way][0]], ways[way][1], sparsity))
+            least = lost(results[ways[best][0]], ways[best][1], sparsity)
+            verdict = "met" if least <= points else f"**missed by {least - points:.2f}**"
+            lines.append([*line, f"{least:.2f} below ({best})", verdict])
+        else:
+            lines.append([*line, "", "**not measured yet**"])
+    for name, published in PUBLISHED.items():
+        for sparsity, accuracy in published.items():
+            found = common.cells(results[name], METHODS[0], sparsity) if name in results else []
+            mean = 100 * statistics.mean(cell["test"] for cell in found) if found else accuracy
+            if mean < accuracy:
+                line = [name, f"{sparsity:g}", f"{accuracy:.2f} % (published)", f"{mean:.2f} % (layer-wise)"]
+                lines.append([*line, f"**below by {accuracy - mean:.2f}**"])
+    return common.markdown(["net", "sparsity", "to show", "ours", ""], lines)
+
+
 def rows(name: str, results: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Return one row for each sparsity: published, then every way of ours."""
     table = []
     for sparsity in SPARSITIES:
         row = [f"{sparsity:g}", f"{PUBLISHED[name][sparsity]:.2f}" if sparsity in PUBLISHED[name] else ""]
-        for key in (name, f"{name}:recalibrated"):
-            if key in results:
-                for method in METHODS:
-                    found = common.cells(results[key], method, sparsity)
-                    row.append(common.accuracy([cell["test"] for cell in found]) if found else "")
+        for key, method in columns(name, results).values():
+            found = common.cells(results[key], method, sparsity)
+            row.append(common.accuracy([cell["test"] for cell in found]) if found else "")
         table.append(row)
     return table
 
@@ -81,14 +124,14 @@ def section(name: str, results: dict[str, dict[str, Any]]) -> str:
     """Return the part of the page about one net."""
     result = results[name]
     dense = [cell["dense_test"] for cell in common.cells(result, METHODS[0], 0.0)]
-    head = ["sparsity", "published, layer-wise", "layer-wise", "global", "ERK", "LAMP"]
-    if f"{name}:recalibrated" in results:
-        head += [f"{way}, BN anew" for way in ("layer-wise", "global", "ERK", "LAMP")]
+    head = ["sparsity", "published, layer-wise", *columns(name, results)]
     seeds = ", ".join(sorted({str(cell["seed"]) for cell in result["cells"]}))
     return f"""## {name}
 
 Test accuracy in percent; ours: mean ± standard deviation over seeds {seeds}; dense {common.accuracy(dense)}.
-`{result["command"]}`
+Measured on {common.where(result)}. `{result["command"]}`
+
+![test accuracy over sparsity](no_retraining-{name}.svg)
 
 {common.markdown(head, rows(name, results))}
 
@@ -99,14 +142,10 @@ Test accuracy in percent; ours: mean ± standard deviation over seeds {seeds}; d
 def reading(name: str, results: dict[str, dict[str, Any]]) -> str:
     """Return, in words, how far each way gets within one and within three points of dense."""
     lines = []
-    for key, kind in ((name, ""), (f"{name}:recalibrated", " with BatchNorm statistics estimated anew")):
-        if key not in results:
-            continue
-        for method, way in zip(METHODS, ("Layer-wise", "Global", "ERK", "LAMP"), strict=True):
-            reach = [_reach(results[key], method, points) for points in (1.0, 3.0)]
-            lines.append(
-                f"- {way}{kind}: within one point of dense up to {reach[0]:g}, within three up to {reach[1]:g}."
-            )
+    for way, (key, method) in columns(name, results).items():
+        reach = [_reach(results[key], method, points) for points in (1.0, 3.0)]
+        told = f"within one point of dense up to {reach[0]:g}, within three up to {reach[1]:g}"
+        lines.append(f"- {way[0].upper()}{way[1:]}: {told}.")
     return "\n".join(lines)
 
 
@@ -116,11 +155,15 @@ def _reach(result: dict[str, Any], method: str, points: float) -> float:
         found = common.cells(result, method, sparsity)
         if not found:
             continue
-        lost = 100 * statistics.mean(cell["dense_test"] - cell["test"] for cell in found)
-        if lost > points:
+        if lost(result, method, sparsity) > points:
             break
         best = sparsity
     return best
+
+
+def _points(result: dict[str, Any], method: str) -> list[tuple[float, list[float]]]:
+    found = ((sparsity, common.cells(result, method, sparsity)) for sparsity in SPARSITIES)
+    return [(sparsity, [100 * cell["test"] for cell in each]) for sparsity, each in found if each]
 
 
 def main() -> None:
@@ -129,13 +172,23 @@ def main() -> None:
     options.out = options.out / "no-retraining"
     results = common.run_all(sweeps(), options)
     nets = [name for name in BASES if name in results]
-    made = common.paragraph(f"""Made by `python benchmarks/no_retraining.py` on {common.where(results[nets[0]])}. The
-        dense net is trained once a seed, its best epoch on validation data kept; every column prunes that same net, all
-        layers but the output, and trains nothing afterwards. The published rows are those that this benchmark was asked
-        to beat; they come without seeds.""")
+    if not nets:
+        print("the page is written once the sweep of a net is there")
+        return
+    for name in nets:
+        lines = {way: _points(results[key], method) for way, (key, method) in columns(name, results).items()}
+        lines["published, layer-wise"] = [(sparsity, [value]) for sparsity, value in PUBLISHED[name].items()]
+        common.plot(lines, name, common.RESULTS / f"no_retraining-{name}.svg", depth=60)
+    made = common.paragraph("""Made by `python benchmarks/no_retraining.py`. The dense net is trained once a seed, its
+        best epoch on validation data kept; every column prunes that same net, all layers but the output, and trains
+        nothing afterwards. The published rows are those that this benchmark was asked to beat; they come without seeds.
+        Nets with BatchNorm are tested in bfloat16, which moved the validation accuracy of ResNet-18 by 0.06 points at
+        most.""")
     text = f"""# Pruning without retraining
 
 {made}
+
+{shortfalls(results)}
 
 {chr(10).join(section(name, results) for name in nets)}"""
     target = common.RESULTS / "no_retraining.md"

@@ -107,7 +107,7 @@ def _claim(base: Settings, folder: Path) -> None:
             raise RunFolderError(
                 f"{folder} holds a sweep with other settings ({'; '.join(different)}); choose another --out"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and {path.name for path in folder.iterdir()} - {"dense"}:  # another sweep may have made those
         raise RunFolderError(f"{folder} is not empty and is no sweep folder; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(config, base, "the settings that all cells of this sweep share")
