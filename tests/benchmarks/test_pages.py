@@ -1,0 +1,115 @@
+"""What the pages of the benchmarks say follows from the cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import findings
+import four_methods
+import no_retraining
+import published
+import pytest
+from common import plot
+
+
+def cell(method: str, sparsity: float, seed: int, test: float, **more: Any) -> dict[str, Any]:
+    reference = {"dense_test": 0.9, "reference_test": 0.9}
+    return {"method": method, "sparsity": sparsity, "seed": seed, "test": test} | reference | more
+
+
+@pytest.mark.parametrize(
+    ("differences", "call"),
+    [
+        ([1.0, 2.0, 3.0], "held"),
+        ([-1.0, -2.0, -3.0], "failed"),
+        ([1.0, 2.0, -0.1], "undecided"),
+        ([0.1, 0.1, 9.0], "undecided"),
+        ([0.0, 0.0, 0.0], "undecided"),
+    ],
+)
+def test_seeds_that_agree_beyond_their_spread_decide(differences: list[float], call: str) -> None:
+    assert findings.verdict(differences) == call
+
+
+def results(better: float, worse: float) -> dict[str, Any]:
+    """Sweeps of both nets in which "a" has one accuracy, "b" another, give or take a little by seed."""
+    cells = [
+        cell(method, sparsity, seed, base + 0.001 * seed)
+        for method, base in (("a", better), ("b", worse))
+        for sparsity in (0.5, 0.9)
+        for seed in (0, 1, 2)
+    ]
+    return {net: {"cells": cells} for net in findings.NETS}
+
+
+def claim(*pairs: tuple[str, str], some: bool = False) -> findings.Claim:
+    made = [findings.Comparison("", ("", one, "test"), ("", two, "test"), (0.5, 0.9)) for one, two in pairs]
+    return findings.Claim("title", "source", tuple(made), some)
+
+
+def test_a_claim_is_called_by_its_comparisons() -> None:
+    both = results(0.9, 0.8)
+    call, rows = findings.judge(claim(("a", "b")), both)
+    assert call == "held" and len(rows) == 4 and rows[0][3:5] == ["90.10", "80.10"]
+    assert findings.judge(claim(("b", "a")), both)[0] == "failed"
+    assert findings.judge(claim(("a", "b"), ("b", "a")), both)[0] == "failed", "half of them did"
+    assert findings.judge(claim(("a", "b"), ("a", "b"), ("b", "a")), both)[0] == "undecided"
+    assert findings.judge(claim(("a", "b"), ("b", "a"), some=True), both)[0] == "held", "there are cases"
+
+
+def test_every_claim_names_sweeps_and_cells_that_are_run() -> None:
+    sweeps = findings.sweeps()
+    for each in findings.CLAIMS:
+        columns = [column for one in each.comparisons for column in (one.better, one.worse)]
+        for suffix, method, _ in [*columns, *(each.drawn or ())]:
+            for net in findings.NETS:
+                grid = sweeps[f"{net}{suffix}"][1]
+                assert method in grid.methods
+        for one in each.comparisons:
+            for column in (one.better, one.worse):
+                for net in findings.NETS:
+                    assert set(one.sparsities) <= set(sweeps[f"{net}{column[0]}"][1].sparsities)
+
+
+def test_targets_are_met_missed_or_not_measured() -> None:
+    cells = [cell("gradual", 1 - 1 / 60, seed, 0.983) for seed in (0, 1)]
+    cells += [cell("gradual", 0.99, seed, 0.97) for seed in (0, 1)]
+    text = published.shortfalls({"lenet-300-100": {"cells": cells}})
+    assert "| lenet-300-100 | 60 | 1.80 | 1.70 ± 0.00 | met |" in text
+    assert "| lenet-300-100 | 100 | 2.00 | 3.00 ± 0.00 | **missed by 1.00** |" in text
+    assert text.count("**not measured yet**") == len(published.TARGETS) - 2
+    dense = [cell("gradual", 0.8, 0, 0.91)]
+    assert "10.00 ± 0.00, as dense | 9.00 ± 0.00 | met" in published.shortfalls({"tutorial-convnet": {"cells": dense}})
+
+
+def test_the_best_way_without_retraining_is_held_against_the_target() -> None:
+    def sweep(loss: float) -> dict[str, Any]:
+        return {
+            "cells": [
+                cell(method, sparsity, 0, 0.9 - loss * sparsity + 0.001 * index)
+                for index, method in enumerate(no_retraining.METHODS)
+                for sparsity in no_retraining.SPARSITIES
+            ]
+        }
+
+    text = no_retraining.shortfalls({"resnet-18": sweep(0.5), "resnet-18:recalibrated": sweep(0.045)})
+    assert "at most 1 below dense | 1.95 below (LAMP, BN anew) | **missed by 0.95**" in text
+    assert "| resnet-18 | 0.25 | 88.59 % (published) | 77.50 % (layer-wise) | **below by 11.09** |" in text
+    assert "- Layer-wise, BN anew: within one point of dense up to 0, within three up to 0.6." in no_retraining.reading(
+        "resnet-18", {"resnet-18": sweep(0.5), "resnet-18:recalibrated": sweep(0.045)}
+    )
+
+
+def test_what_layerwise_thresholds_must_take_is_counted_over_seeds() -> None:
+    def cut(method: str, seed: int, kept: int) -> dict[str, Any]:
+        return cell(method, 0.6, seed, 0.5, smallest={"name": "fc2.bias", "weights": 10, "kept": kept})
+
+    cells = [cut("threshold-layerwise", seed, 4) for seed in (0, 1)]
+    cells += [cut("threshold", seed, kept) for seed, kept in enumerate((10, 8))]
+    told = four_methods.why({"cells": cells})
+    assert "must take 6 of the 10 elements of `fc2.bias`" in told and "takes 0 to 2, by seed" in told
+
+
+def test_a_plot_ends_where_it_is_told_to(tmp_path: Any) -> None:
+    plot({"a": [(0.5, [90.0, 91.0]), (0.9, [20.0])], "b": [(0.5, [80.0])]}, "net", tmp_path / "x" / "p.svg", depth=30)
+    assert "<svg" in (tmp_path / "x" / "p.svg").read_text()
