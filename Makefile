@@ -9,7 +9,7 @@ CPP := $(wildcard native/*/*.cpp native/*/*.h native/*/*/*.cpp native/*/*/*.h)
 CHECKED := -G Ninja -DSECATEUR_TESTS=ON -DSECATEUR_WERROR=ON
 SANITIZED := build/sanitize-address,undefined build/sanitize-thread
 
-.PHONY: demo test test-slow lint types format clean native kernels sanitize bench-kernels
+.PHONY: demo test test-slow tables lint types format clean native kernels sanitize bench-kernels
 
 $(READY): pyproject.toml constraints.txt $(CPP) $(wildcard native/*.txt native/python/*.txt)
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,12 @@ kernels: $(READY)
 # The same under the sanitizers: addresses and undefined behaviour, then data races.
 sanitize: $(READY)
 	$(MAKE) --no-print-directory $(SANITIZED)
+
+# Every accuracy table of docs/findings.md and benchmarks/results: about 25 hours on two cores, and every finished run is kept,
+# so stop it and start it as you like. DATA is a folder with MNIST, Fashion-MNIST and CIFAR-10; without it they are downloaded.
+tables: $(READY)
+	for page in mnist no_retraining published four_methods procedures findings; do \
+		$(BIN)/python benchmarks/$$page.py $(if $(DATA),--data-dir $(DATA)) || exit 1; done
 
 bench-kernels: $(READY)
 	$(MAKE) --no-print-directory build/kernels

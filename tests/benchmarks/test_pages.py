@@ -7,9 +7,12 @@ from typing import Any
 import findings
 import four_methods
 import no_retraining
+import procedures
 import published
 import pytest
 from common import plot
+
+from secateur.lab.methods import TABLE
 
 
 def cell(method: str, sparsity: float, seed: int, test: float, **more: Any) -> dict[str, Any]:
@@ -113,3 +116,28 @@ def test_what_layerwise_thresholds_must_take_is_counted_over_seeds() -> None:
 def test_a_plot_ends_where_it_is_told_to(tmp_path: Any) -> None:
     plot({"a": [(0.5, [90.0, 91.0]), (0.9, [20.0])], "b": [(0.5, [80.0])]}, "net", tmp_path / "x" / "p.svg", depth=30)
     assert "<svg" in (tmp_path / "x" / "p.svg").read_text()
+
+
+def test_every_procedure_has_a_sweep_of_its_own_and_rows_in_a_table() -> None:
+    sweeps = procedures.sweeps()
+    assert len(sweeps) == len(procedures.PROCEDURES)
+    made = {}
+    for name, (_, grid) in sweeps.items():
+        method = grid.methods[0]
+        made[name] = {
+            "cells": [
+                cell(method, sparsity, seed, 0.98, kept=10, weights=100)
+                for sparsity in grid.sparsities
+                for seed in grid.seeds
+            ]
+        }
+    text = procedures.tables(made)
+    row = "| lenet-300-100 | `--method three-step --sparsity 0.9167` | 10.00 | 2.00 ± 0.00 | 10.00 ± 0.00 | 1.59"
+    assert row in text and "`--method gradual --regrow --sparsity 0.9821`" in text
+    assert "`--method three-step --quality 1.0` |" in text and text.count("neuron-score taylor") == 4
+
+
+def test_all_methods_of_the_lab_are_measured_somewhere() -> None:
+    pages = (findings, four_methods, no_retraining, procedures)
+    grids = [grid for page in pages for _, grid in page.sweeps().values()]
+    assert {method for grid in grids for method in grid.methods} == set(TABLE)
