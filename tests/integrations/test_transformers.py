@@ -90,6 +90,40 @@ def test_resumed_training_ends_as_one_that_was_never_stopped(way: str, tmp_path:
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
 
 
+def test_rounds_rewinding_and_regrowth_do_what_they_say(tmp_path: Path) -> None:
+    kept: dict[str, dict[int, sc.Masks]] = {}
+
+    class Look(transformers.TrainerCallback):  # type: ignore[misc]
+        def __init__(self, way: str, pruning: st.Pruning, start: dict[str, torch.Tensor]) -> None:
+            self.way, self.pruning, self.start = way, pruning, start
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            step, masks, now = state.global_step, self.pruning.masks, given["model"].state_dict()
+            kept.setdefault(self.way, {})[step] = masks
+            if self.way == "rewinding to the start":
+                back = all(torch.equal(now[name], self.start[name] * mask) for name, mask in masks.items())
+                assert back == (step in (4, 8)), f"step {step}"
+
+    steady = sc.ConstantSchedule(0.5, end_step=10, frequency=2)
+    ways = {
+        "gradual": WAYS["gradual"],
+        "iterative": WAYS["iterative"],
+        "rewinding to the start": lambda: st.Pruning(ROUNDS, rewind_to=0),
+        "regrowing": lambda: st.Pruning(steady, regrow=True),
+    }
+    for way, make in ways.items():
+        model, pruning = MODELS["llama"][0](), make()
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        trainer(model, tmp_path / way, 12, [pruning, Look(way, pruning, start)]).train()
+        assert all(not model.get_parameter(name)[~mask].any() for name, mask in pruning.masks.items())
+    rounds = [kept["iterative"][step].sparsity for step in (3, 4, 7, 8, 12)]
+    assert rounds == pytest.approx([0, 0.5, 0.5, 0.75, 0.75], abs=1e-3)
+    returned = {
+        way: sum(int((kept[way][12][name] & ~mask).sum()) for name, mask in kept[way][4].items()) for way in kept
+    }
+    assert returned["regrowing"] > 0 and returned["gradual"] == returned["iterative"] == 0
+
+
 def test_training_goes_on_in_another_folder(tmp_path: Path) -> None:
     whole = MODELS["llama"][0]()
     trainer(whole, tmp_path / "whole", 12, [st.Pruning(SCHEDULE)]).train()

@@ -25,7 +25,9 @@ class Pruning(TrainerCallback):
     """Prune the model while a ``transformers.Trainer`` trains it, along a schedule of optimizer steps.
 
     Masks are saved in every checkpoint folder; training resumed from one goes on from the same step on the same
-    masks. ``sparsity`` is logged with everything else. The model saved is the plain model, zeros in place.
+    masks. A Trainer does not tell where from: resuming from a folder outside ``output_dir``, name it in
+    ``TrainingArguments(resume_from_checkpoint=...)`` as well. ``sparsity`` is logged with everything else. The model
+    saved is the plain model, zeros in place.
 
     Args:
         schedule: from optimizer step to sparsity of the targets.
