@@ -11,6 +11,7 @@ SANITIZED := build/sanitize-address,undefined build/sanitize-thread
 
 .PHONY: demo test test-slow tables lint types format clean native kernels sanitize bench-kernels
 
+# Without the extra `vision`: timm brings torchvision, whose build must belong to torch's. Its tests are skipped here.
 $(READY): pyproject.toml constraints.txt $(CPP) $(wildcard native/*.txt native/python/*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,keras,lightning,transformers,onnx,dev]'

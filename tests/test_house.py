@@ -65,6 +65,7 @@ def test_imports_point_only_to_storeys_above(path: Path) -> None:
 def test_importing_the_library_brings_in_no_extra() -> None:
     extras = ["sklearn", "rich", "click", "altair", "matplotlib", "tensorboard", "joblib", "pooch", "scipy", "PIL"]
     extras += ["onnx", "onnxruntime", "onnxscript", "openvino", "timm"]
+    extras += ["keras", "lightning", "pytorch_lightning", "transformers", "accelerate", "jax", "tensorflow"]
     code = f"import sys; from secateur import *; print([name for name in {extras!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

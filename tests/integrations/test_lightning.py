@@ -52,12 +52,12 @@ def trainer(folder: Path, epochs: int, callbacks: list[Any], **how: Any) -> Any:
 
 
 class Watch(lightning.Callback):
-    def __init__(self, pruning: Pruning) -> None:
-        self.pruning, self.logged, self.drawn = pruning, [], 0.0
+    def __init__(self, pruning: Pruning, schedule: Any = SCHEDULE) -> None:
+        self.pruning, self.schedule, self.logged, self.drawn = pruning, schedule, [], 0.0
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         step = trainer.global_step
-        self.drawn = SCHEDULE(step) if SCHEDULE.due(step) else self.drawn
+        self.drawn = self.schedule(step) if self.schedule.due(step) else self.drawn
         assert_held(module, self.pruning.masks, self.drawn)
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
@@ -75,8 +75,27 @@ def test_every_step_keeps_to_the_schedule_and_the_log_is_right(accumulate: int, 
     assert not module.net[0].weight._post_accumulate_grad_hooks, "no hook stays"
 
 
-def test_a_resumed_fit_ends_as_one_that_was_never_stopped(tmp_path: Path) -> None:
-    whole, pruning = Module(), Pruning(SCHEDULE)
+def test_the_log_follows_the_schedule_from_epoch_to_epoch(tmp_path: Path) -> None:
+    schedule = sc.RoundsSchedule(0.75, rounds=2, steps_per_round=20, begin_step=20)
+    pruning = Pruning(schedule)
+    watch = Watch(pruning, schedule)
+    trainer(tmp_path, 4, [pruning, watch]).fit(Module(), loader())
+    assert watch.logged == pytest.approx([0.5, 0.75, 0.75, 0.75], abs=1e-3)
+
+
+ROUNDS = sc.RoundsSchedule(0.75, rounds=3, steps_per_round=10, begin_step=10)
+WAYS: dict[str, Any] = {
+    "gradual": lambda: Pruning(SCHEDULE),
+    "iterative": lambda: Pruning(ROUNDS),
+    "rewinding to the start": lambda: Pruning(ROUNDS, rewind_to=0),
+    "rewinding": lambda: Pruning(ROUNDS, rewind_to=5),
+    "regrowing": lambda: Pruning(sc.PolynomialSchedule(0.2, 0.75, begin_step=2, end_step=38, frequency=4), regrow=True),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_resumed_fit_ends_as_one_that_was_never_stopped(way: str, tmp_path: Path) -> None:
+    whole, pruning = Module(), WAYS[way]()
     trainer(tmp_path, 2, [pruning]).fit(whole, loader())
 
     class Kill(lightning.Callback):
@@ -85,11 +104,52 @@ def test_a_resumed_fit_ends_as_one_that_was_never_stopped(tmp_path: Path) -> Non
             raise KeyboardInterrupt
 
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        trainer(tmp_path, 2, [Pruning(SCHEDULE), Kill()]).fit(Module(), loader())
-    again, resumed = Module(), Pruning(SCHEDULE)
+        trainer(tmp_path, 2, [WAYS[way](), Kill()]).fit(Module(), loader())
+    again, resumed = Module(), WAYS[way]()
     trainer(tmp_path, 2, [resumed]).fit(again, loader(), ckpt_path=tmp_path / "half.ckpt")
     assert resumed.masks == pruning.masks
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def hooks(module: nn.Module) -> int:
+    return sum(len(p._post_accumulate_grad_hooks or ()) for p in module.parameters())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_fit_leaves_zeros_and_no_hooks(error: type[BaseException], tmp_path: Path) -> None:
+    class Stop(lightning.Callback):
+        on = True
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            assert hooks(module) == 2, "one for each target"
+            if Stop.on and trainer.global_step == 5:
+                raise error
+
+    module, pruning = Module(), Pruning(SCHEDULE)
+    callbacks = [pruning, Stop()]
+    with pytest.raises((error, SystemExit)):
+        trainer(tmp_path, 2, callbacks).fit(module, loader())
+    assert hooks(module) == 0 and 0.2 < pruning.masks.sparsity < 0.9
+    assert all(not module.get_parameter(name)[~mask].any() for name, mask in pruning.masks.items())
+    Stop.on = False
+    trainer(tmp_path, 2, callbacks).fit(module, loader())
+    assert hooks(module) == 0
+    assert_held(module, pruning.masks, 0.9)
+
+
+def test_a_checkpoint_written_on_the_way_out_has_the_masks(tmp_path: Path) -> None:
+    class Save(lightning.Callback):  # as ModelCheckpoint(save_on_exception=True) does, after our callback
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            if trainer.global_step == 12:
+                raise ValueError
+
+        def on_exception(self, trainer: Any, module: Any, error: BaseException) -> None:
+            trainer.save_checkpoint(tmp_path / "out.ckpt")
+
+    with pytest.raises(ValueError):
+        trainer(tmp_path, 2, [Pruning(SCHEDULE), Save()]).fit(Module(), loader())
+    state = torch.load(tmp_path / "out.ckpt", weights_only=False)["callbacks"]["Pruning"]
+    assert state["pruner"]["step"] == 12
 
 
 def test_lottery_tickets_go_back_to_where_they_began(tmp_path: Path) -> None:
@@ -122,7 +182,9 @@ class KeepMasks(lightning.Callback):
         self.pruning, self.folder = pruning, folder
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
+        assert_held(module, self.pruning.masks, 0.9)
         self.pruning.masks.save(self.folder / f"masks{trainer.global_rank}.safetensors")
+        torch.save(module.state_dict(), self.folder / f"model{trainer.global_rank}.pt")
 
 
 def test_two_processes_hold_the_same_masks(tmp_path: Path) -> None:
@@ -131,3 +193,7 @@ def test_two_processes_hold_the_same_masks(tmp_path: Path) -> None:
     trainer(tmp_path, 2, callbacks, strategy="ddp_spawn", devices=2).fit(Module(), loader())
     first, second = (sc.Masks.load(tmp_path / f"masks{rank}.safetensors") for rank in (0, 1))
     assert first == second and first.sparsity == pytest.approx(0.9, abs=1e-3)
+    ours, theirs = (torch.load(tmp_path / f"model{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    moved = {name: tensor for name, tensor in Module().state_dict().items() if not torch.equal(ours[name], tensor)}
+    assert moved.keys() == ours.keys(), "and they have been trained"

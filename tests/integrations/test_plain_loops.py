@@ -103,6 +103,28 @@ def test_accelerate_wraps_the_optimizer() -> None:
     assert_held(accelerator.unwrap_model(model), pruner.finalize(), 0.9)
 
 
+@pytest.mark.parametrize("asked", [True, False], ids=["once a step", "once a batch"])
+def test_accelerate_accumulates_by_itself(asked: bool) -> None:
+    """Its optimizer's step does nothing on most batches, which a Pruner cannot see: the loop has to say so."""
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=4)
+    plain = net()
+    model, optimizer = accelerator.prepare(plain, torch.optim.AdamW(plain.parameters(), lr=0.01))
+    pruner = sc.Pruner(model, optimizer, SCHEDULE)
+    taken = []
+    optimizer.optimizer.register_step_post_hook(lambda *_: taken.append(pruner.step_count))
+    for outputs, labels in batches(model, 4 * 22):
+        with accelerator.accumulate(model):
+            accelerator.backward(cross_entropy(outputs, labels))
+            optimizer.step()
+            optimizer.zero_grad()
+            if accelerator.sync_gradients or not asked:
+                pruner.step()
+    assert len(taken) == 22
+    assert taken == (list(range(22)) if asked else list(range(3, 88, 4)))
+    assert_held(accelerator.unwrap_model(model), pruner.finalize(), 0.9)
+
+
 class Lion(torch.optim.Optimizer):
     """As other packages write theirs: one class, a state of its own, decay that is not a gradient."""
 

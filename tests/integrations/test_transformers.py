@@ -1,102 +1,23 @@
-"""Transformers of every family made from their config, trained on this repository's own words."""
+"""Transformers of every family trained under pruning, interrupted, resumed, saved and packed."""
 
 from __future__ import annotations
 
+import gc
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import secateur as sc
 from secateur.vocabulary import BadTargetError
 
 transformers = pytest.importorskip("transformers")
-from loops import assert_held  # noqa: E402 - after the skip
+from hf_zoo import MODELS, SCHEDULE, trainer  # noqa: E402 - after the skip
+from loops import assert_held  # noqa: E402
 
 from secateur.integrations import transformers as st  # noqa: E402
-
-DOCS = Path(__file__).parents[2] / "docs"
-SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-WORDS = {"vocab_size": 128, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-SCHEDULE = sc.PolynomialSchedule(0.2, 0.8, begin_step=1, end_step=9, frequency=2)
-
-
-def language_model(kind: str, **changes: Any) -> Any:
-    torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(kind, **(SMALL | WORDS | changes))
-    return transformers.AutoModelForCausalLM.from_config(config)
-
-
-MODELS: dict[str, tuple[Any, int, list[str]]] = {
-    # How to make it, how many weights are targets, parts of names of what is left out.
-    "bert": (
-        lambda: transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL, **WORDS)),
-        4 * 256 + 2 * 512,
-        ["embeddings", "pooler", "classifier"],
-    ),
-    "llama": (
-        lambda: language_model("llama", num_key_value_heads=1),
-        256 + 2 * 128 + 256 + 3 * 512,
-        ["embed_tokens", "lm_head"],
-    ),
-    "gpt2": (
-        lambda: language_model("gpt2", n_embd=16, n_layer=1, n_head=2, n_positions=32),
-        16 * 48 + 256 + 2 * 16 * 64,
-        ["wte", "wpe", "lm_head"],
-    ),
-    "mixtral": (
-        lambda: language_model("mixtral", num_local_experts=4, num_key_value_heads=1),
-        256 + 2 * 128 + 256 + 4 * (64 * 16 + 16 * 32),
-        ["mlp.gate.weight", "lm_head"],
-    ),
-    "vit": (
-        lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, image_size=8, patch_size=4)),
-        4 * 256 + 2 * 512,
-        ["embeddings", "classifier"],
-    ),
-}
-
-
-def corpus() -> list[dict[str, Tensor]]:
-    """The first letters of every page of the documentation, as numbers below 128."""
-    text = "".join(page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md")))
-    letters = [min(ord(letter), 127) for letter in text[: 80 * 32]]
-    rows = torch.tensor(letters).view(80, 32)
-    return [{"input_ids": row, "labels": row} for row in rows]
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_the_targets_are_the_body_of_the_model(kind: str) -> None:
-    make, count, left_out = MODELS[kind]
-    targets = st.prunable(make())
-    assert sum(weight.numel() for weight in targets.values()) == count
-    assert not [name for name in targets for part in left_out if part in name]
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_rows_columns_and_patterns_fall_where_they_should(kind: str) -> None:
-    model = MODELS[kind][0]()
-    targets = st.prunable(model)
-    rows = sc.Choice(granularity=sc.Row(), scope=sc.PerTensor())(targets, 0.5)
-    two_of_four = sc.Choice(scope=sc.Window(2, 4))(targets)
-    for name, mask in rows.items():
-        ins = -2 if kind == "gpt2" else -1  # Conv1D holds (in, out)
-        flat = mask.movedim(ins, -1)
-        assert (flat.all(-1) | ~flat.any(-1)).all() and flat.any(-1).double().mean() == 0.5
-        quartets = two_of_four[name].movedim(ins, -1).unflatten(-1, (-1, 4)).sum(-1)
-        assert (quartets == 2).all()
-
-
-def test_columns_of_experts_are_their_own() -> None:
-    model = MODELS["mixtral"][0]()
-    name = "model.layers.0.mlp.experts.gate_up_proj"
-    targets = sc.Weights({name: st.prunable(model)[name]}, st.prunable(model).targets)
-    masks = sc.Choice(granularity=sc.Column())(targets, 0.25)
-    columns = masks[name].any(1)
-    assert torch.equal(masks[name], columns.unsqueeze(1).expand_as(masks[name]))
-    assert int((~columns).sum()) == 16 and len({int(each) for each in (~columns).sum(1)}) > 1
 
 
 def test_multiply_adds_of_conv1d_are_counted() -> None:
@@ -104,22 +25,6 @@ def test_multiply_adds_of_conv1d_are_counted() -> None:
     report = sc.measure(model, torch.zeros(1, 5, dtype=torch.int64), timing=None)
     macs = {layer.name: layer.macs for layer in report.layers}
     assert macs["transformer.h.0.attn.c_attn.weight"] == 5 * 16 * 48
-
-
-def trainer(model: Any, folder: Path, steps: int, callbacks: list[Any], **how: Any) -> Any:
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=8,
-        learning_rate=1e-2,
-        report_to=[],
-        disable_tqdm=True,
-        logging_steps=2,
-        use_cpu=True,
-        seed=0,
-        **({"save_strategy": "no"} | how),
-    )
-    return transformers.Trainer(model=model, args=arguments, train_dataset=corpus(), callbacks=callbacks)
 
 
 class Watch(transformers.TrainerCallback):  # type: ignore[misc]
@@ -143,21 +48,148 @@ def test_a_trainer_keeps_to_the_schedule_and_learns(kind: str, tmp_path: Path) -
     assert logs[-1]["sparsity"] == pytest.approx(0.8, abs=1e-3)
 
 
-def test_resumed_training_ends_as_one_that_was_never_stopped(tmp_path: Path) -> None:
-    whole, pruning = MODELS["llama"][0](), st.Pruning(SCHEDULE)
-    trainer(whole, tmp_path / "whole", 12, [pruning]).train()
+class Stop(transformers.TrainerCallback):  # type: ignore[misc]
+    """Ctrl-C when a checkpoint has been written, or at a step."""
 
-    class Kill(transformers.TrainerCallback):  # type: ignore[misc]
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def __init__(self, step: int | None = None) -> None:
+        self.step = step
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.step is None:
             raise KeyboardInterrupt
 
-    saving = {"save_strategy": "steps", "save_steps": 6}
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+SAVING = {"save_strategy": "steps", "save_steps": 6}
+ROUNDS = sc.RoundsSchedule(0.75, rounds=2, steps_per_round=4, begin_step=4)
+WAYS: dict[str, Any] = {
+    "gradual": lambda: st.Pruning(SCHEDULE),
+    "iterative": lambda: st.Pruning(ROUNDS),
+    "rewinding": lambda: st.Pruning(ROUNDS, rewind_to=2),
+    "regrowing": lambda: st.Pruning(SCHEDULE, regrow=True),
+}
+
+
+def cut(folder: Path, way: str = "gradual", kind: str = "llama") -> None:
+    """Train to step 6 of 12, where the checkpoint is written, and die."""
     with pytest.raises(KeyboardInterrupt):
-        trainer(MODELS["llama"][0](), tmp_path / "cut", 12, [st.Pruning(SCHEDULE), Kill()], **saving).train()
-    again, resumed = MODELS["llama"][0](), st.Pruning(SCHEDULE)
-    trainer(again, tmp_path / "cut", 12, [resumed], **saving).train(resume_from_checkpoint=True)
-    assert resumed.masks == pruning.masks
+        trainer(MODELS[kind][0](), folder, 12, [WAYS[way](), Stop()], **SAVING).train()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_resumed_training_ends_as_one_that_was_never_stopped(way: str, tmp_path: Path) -> None:
+    whole, pruning = MODELS["llama"][0](), WAYS[way]()
+    trainer(whole, tmp_path / "whole", 12, [pruning]).train()
+    cut(tmp_path / "cut", way)
+    again, resumed = MODELS["llama"][0](), WAYS[way]()
+    trainer(again, tmp_path / "cut", 12, [resumed], **SAVING).train(resume_from_checkpoint=True)
+    assert resumed.masks == pruning.masks and 0.74 < resumed.masks.sparsity < 0.81
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_rounds_rewinding_and_regrowth_do_what_they_say(tmp_path: Path) -> None:
+    kept: dict[str, dict[int, sc.Masks]] = {}
+
+    class Look(transformers.TrainerCallback):  # type: ignore[misc]
+        def __init__(self, way: str, pruning: st.Pruning, start: dict[str, torch.Tensor]) -> None:
+            self.way, self.pruning, self.start = way, pruning, start
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            step, masks, now = state.global_step, self.pruning.masks, given["model"].state_dict()
+            kept.setdefault(self.way, {})[step] = masks
+            if self.way == "rewinding to the start":
+                back = all(torch.equal(now[name], self.start[name] * mask) for name, mask in masks.items())
+                assert back == (step in (4, 8)), f"step {step}"
+
+    steady = sc.ConstantSchedule(0.5, end_step=10, frequency=2)
+    ways = {
+        "gradual": WAYS["gradual"],
+        "iterative": WAYS["iterative"],
+        "rewinding to the start": lambda: st.Pruning(ROUNDS, rewind_to=0),
+        "regrowing": lambda: st.Pruning(steady, regrow=True),
+    }
+    for way, make in ways.items():
+        model, pruning = MODELS["llama"][0](), make()
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        trainer(model, tmp_path / way, 12, [pruning, Look(way, pruning, start)]).train()
+        assert all(not model.get_parameter(name)[~mask].any() for name, mask in pruning.masks.items())
+    rounds = [kept["iterative"][step].sparsity for step in (3, 4, 7, 8, 12)]
+    assert rounds == pytest.approx([0, 0.5, 0.5, 0.75, 0.75], abs=1e-3)
+    returned = {
+        way: sum(int((kept[way][12][name] & ~mask).sum()) for name, mask in kept[way][4].items()) for way in kept
+    }
+    assert returned["regrowing"] > 0 and returned["gradual"] == returned["iterative"] == 0
+
+
+def test_training_goes_on_in_another_folder(tmp_path: Path) -> None:
+    whole = MODELS["llama"][0]()
+    trainer(whole, tmp_path / "whole", 12, [st.Pruning(SCHEDULE)]).train()
+    cut(tmp_path / "cut")
+    here, model, pruning = tmp_path / "cut" / "checkpoint-6", MODELS["llama"][0](), st.Pruning(SCHEDULE)
+    told = {"resume_from_checkpoint": str(here)}
+    trainer(model, tmp_path / "new", 12, [pruning], **told).train(resume_from_checkpoint=str(here))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
+    # Where the Trainer does not tell, it is said.
+    short = st.Pruning(sc.OneShotSchedule(0.5))
+    with pytest.warns(sc.vocabulary.NothingPrunedWarning, match=r"begins anew; .*resume_from_checkpoint=\.\.\."):
+        trainer(MODELS["llama"][0](), tmp_path / "new", 12, [short]).train(str(here))
+
+
+def test_masks_of_another_training_are_refused(tmp_path: Path) -> None:
+    cut(tmp_path / "own")
+    here = tmp_path / "own" / "checkpoint-6"
+    reversed_choice = sc.Choice(criterion=lambda weights: {name: -weight.abs() for name, weight in weights.items()})
+    for number, other in enumerate(
+        (st.Pruning(SCHEDULE, reversed_choice), st.Pruning(sc.ConstantSchedule(0.2, begin_step=90)))
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            trainer(MODELS["llama"][0](), tmp_path / f"{number}", 12, [other, Stop()], **SAVING).train()
+        with pytest.raises(
+            BadTargetError, match=rf"step 6, but not with the masks in .*{number}.checkpoint-6.*zero in"
+        ):
+            trainer(MODELS["llama"][0](), tmp_path / f"{number}", 12, [st.Pruning(SCHEDULE)]).train(str(here))
+    moved = tmp_path / "0" / "checkpoint-6" / st.Pruning.FILE
+    trainer(
+        MODELS["llama"][0](), tmp_path / "late", 9, [st.Pruning(SCHEDULE)], save_strategy="steps", save_steps=9
+    ).train()
+    shutil.copy(tmp_path / "late" / "checkpoint-9" / st.Pruning.FILE, moved)
+    with pytest.raises(BadTargetError, match="they are of step 9"):
+        trainer(MODELS["llama"][0](), tmp_path / "0", 12, [st.Pruning(SCHEDULE)]).train(str(here))
+    # With the folder named in the arguments, the file of the other training is never looked at.
+    told = {"resume_from_checkpoint": str(here)}
+    trainer(MODELS["llama"][0](), tmp_path / "0", 12, [st.Pruning(SCHEDULE)], **told).train(str(here))
+
+
+def hooks(model: Any) -> int:
+    return sum(len(p._post_accumulate_grad_hooks or ()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("again", ["the same callback", "another one"])
+def test_a_second_training_after_ctrl_c_holds_one_set_of_masks(again: str, tmp_path: Path) -> None:
+    model, pruning = MODELS["llama"][0](), st.Pruning(SCHEDULE)
+    stopped = trainer(model, tmp_path, 12, [pruning, Stop(5)])
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    held, second = hooks(model), pruning if again == "the same callback" else st.Pruning(SCHEDULE)
+
+    class Count(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            assert hooks(given["model"]) == held == len(second.masks)
+
+    trainer(model, tmp_path, 12, [second, Count()]).train()
+    assert hooks(model) == 0
+    assert_held(model, second.masks, 0.8)
+
+
+def test_a_training_that_is_forgotten_leaves_no_hooks(tmp_path: Path) -> None:
+    model = MODELS["llama"][0]()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(model, tmp_path, 12, [st.Pruning(SCHEDULE), Stop(5)]).train()
+    gc.collect()
+    assert hooks(model) == 0
 
 
 def test_a_checkpoint_without_masks_is_said(tmp_path: Path) -> None:

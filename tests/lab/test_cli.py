@@ -71,9 +71,10 @@ BAD = [
     (["sweep", "--methods", ","], 2, "at least one"),
     (["report", "nowhere"], 1, "nowhere"),
     (["inspect", "nowhere"], 2, "nowhere"),
-    (["export"], 2, "FOLDER"),
+    (["export"], 2, "PATH"),
     (["export", "nowhere"], 2, "no folder nowhere"),
     (["export", "."], 2, "no config.toml"),
+    (["export", ".", "--model", "mlp:16"], 2, "leave --model out"),
 ]
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import secateur as sc
 from secateur.lab.exporting import load_network
+from secateur.lab.models import build
 
 TINY = ["--model", "mlp:24-16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--bits", "0"]
 
@@ -103,3 +104,50 @@ def test_nothing_dead_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert call("shrink", str(folder)) == 2
     assert "no unit of the network" in capsys.readouterr().err
+
+
+def test_the_smaller_network_is_exported_and_both_sizes_are_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    whole, shape = load_network(run)
+    assert call("export", str(run), "--out", str(tmp_path / "whole.onnx")) == 0
+    assert call("export", str(run), "--shrunk", "--out", str(tmp_path / "small.onnx")) == 0
+    printed = capsys.readouterr().out
+    sizes = {name: (tmp_path / f"{name}.onnx").stat().st_size for name in ("whole", "small")}
+    assert sizes["small"] < 0.75 * sizes["whole"]
+    assert f"instead of {sizes['small']:,}" in printed and f"would be {sizes['whole']:,} bytes" in printed
+    count = sum(p.numel() for p in whole.parameters())
+    assert f"of {count:,} parameters" in printed and "checked in ONNX Runtime" in printed
+    images = torch.randn(7, *shape)
+    session = runtime.InferenceSession(tmp_path / "small.onnx")
+    found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+    torch.testing.assert_close(found, whole(images).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_files_are_exported_too_shrunk_or_as_they_are(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    made = ("--model", "mlp:24-16", "--shape", "1,8,8")
+    for name in ("model.safetensors", "shrunk.sct"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+        assert call("export", str(tmp_path / name), *made) == 0
+    assert call("export", str(tmp_path / "model.safetensors"), "--shrunk", *made) == 0
+    size = {path.name: path.stat().st_size for path in tmp_path.glob("*.onnx")}
+    assert size["model.shrunk.onnx"] == size["shrunk.onnx"] < 0.75 * size["model.onnx"]
+    for flags, said in (((), "name their network too"), (("--shrunk", *made), "shrunk already; leave --shrunk out")):
+        assert call("export", str(tmp_path / "shrunk.sct"), *flags) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_network_without_dead_units_is_not_exported_as_a_smaller_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    sc.pack(build("mlp:24-16", (1, 8, 8), 10), tmp_path / "whole.sct")
+    flags = ("--model", "mlp:24-16", "--shape", "1,8,8", "--shrunk")
+    assert call("export", str(tmp_path / "whole.sct"), *flags) == 2
+    assert "leave --shrunk out" in capsys.readouterr().err and not list(tmp_path.glob("*.onnx"))

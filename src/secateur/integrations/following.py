@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+import weakref
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from secateur.choose.selection import Choice
+from secateur.choose.targets import prunable
 from secateur.files import read_tensors, write_tensors
 from secateur.masks import Masks
 from secateur.modules import innermost, unwrap
@@ -18,18 +22,20 @@ from secateur.train.pruner import Pruner
 from secateur.train.regrow import Regrow
 from secateur.train.rewind import rewind
 from secateur.train.schedules import Schedule
-from secateur.vocabulary import CorruptFileError, Weights
+from secateur.vocabulary import CorruptFileError, UnfinishedWarning, Weights
 
 __all__ = ["Follower"]
 
 _FORMAT = "secateur-follower"
 State = dict[str, Any]
+_LIVE: weakref.WeakSet[Follower] = weakref.WeakSet()
 
 
 class Follower:
     """A :class:`secateur.Pruner` that counts the steps of its optimizer itself, until :meth:`finish`.
 
-    A step that an AMP scaler skips is no step; batches whose gradients are accumulated are one.
+    A step that an AMP scaler skips is no step; batches whose gradients are accumulated are one. One that an interrupted
+    training has left behind lets go of its weights when another begins on them, or when it is forgotten.
 
     Args:
         model: the network in training.
@@ -57,11 +63,16 @@ class Follower:
     ) -> None:
         self._model, self._optimizer, self._rewind_to = unwrap(model), innermost(optimizer), rewind_to
         self._early: dict[str, Tensor] = self._snapshot() if rewind_to == 0 and state is None else {}
-        self.pruner = Pruner(model, self._optimizer, schedule, choice, weights=weights, regrow=regrow)
+        self._targets = prunable(self._model) if weights is None else weights
+        for other in [each for each in _LIVE if each._follows(self._targets)]:
+            other.release()
+        self.pruner = Pruner(model, self._optimizer, schedule, choice, weights=self._targets, regrow=regrow)
         if state is not None:
             self.pruner.load_state_dict(state["pruner"])
             self._early = {name: each.clone() for name, each in state["early"].items()}
         self._handle = self._optimizer.register_step_post_hook(self._after_step)
+        _LIVE.add(self)
+        weakref.finalize(self, _remove, self.pruner.handles)
 
     @property
     def sparsity(self) -> float:
@@ -71,7 +82,14 @@ class Follower:
     def finish(self) -> Masks:
         """Stop following and finalize; return the masks."""
         self._handle.remove()
+        _LIVE.discard(self)
         return self.pruner.finalize()
+
+    def release(self) -> Masks:
+        """Stop as :meth:`finish` does, but where training was interrupted: the schedule may well be unfinished."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnfinishedWarning)
+            return self.finish()
 
     def state_dict(self) -> State:
         """Return what is needed to go on: numbers and tensors only."""
@@ -102,6 +120,9 @@ class Follower:
         early = groups.pop("early")
         return {"pruner": {**json.loads(metadata["numbers"]), **groups}, "early": early}
 
+    def _follows(self, weights: Weights) -> bool:
+        return not set(map(id, self._targets.values())).isdisjoint(map(id, weights.values()))
+
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
 
@@ -113,3 +134,9 @@ class Follower:
         elif self._early and self.pruner.masks is not before:
             rewind(self._model, self._early, self.pruner.masks)
             self._optimizer.state.clear()
+
+
+def _remove(lists: Iterable[list[RemovableHandle]]) -> None:
+    for handles in lists:
+        while handles:
+            handles.pop().remove()

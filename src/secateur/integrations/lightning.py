@@ -81,6 +81,7 @@ class Pruning(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, on what a checkpoint brought if there was one."""
+        self._release()  # what a fit that was interrupted has left
         self._follower = Follower(
             pl_module,
             trainer.optimizers[self._optimizer],
@@ -102,6 +103,14 @@ class Pruning(Callback):
             self._masks = self._follower.finish()
             self._ended, self._follower = self._follower.state_dict(), None
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take all hooks away where training was interrupted; the zeros stay."""
+        self._release()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take away what is left of them."""
+        self._release()
+
     def state_dict(self) -> dict[str, Any]:
         """Return what goes into the checkpoint."""
         if self._follower:
@@ -111,3 +120,8 @@ class Pruning(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what was in the checkpoint."""
         self._loaded = state_dict or None
+
+    def _release(self) -> None:
+        if self._follower:
+            self._masks = self._follower.release()
+            self._ended, self._follower = self._follower.state_dict(), None

@@ -208,19 +208,26 @@ def shrink(path: Path, out: Path | None, model: str | None, shape: tuple[int, in
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: model.onnx in the folder]")
-def export(folder: Path, out: Path | None) -> None:
-    """Write the pruned network of a finished run as an ONNX file, checked against torch in ONNX Runtime.
+@click.option("--shrunk", is_flag=True, help="Without its dead units  [default: shrunk.onnx in the folder]")
+@network_flags
+def export(
+    path: Path, out: Path | None, shrunk: bool, model: str | None, shape: tuple[int, int, int], classes: int
+) -> None:
+    """Write the pruned network of a run or a file as an ONNX file, checked against torch in ONNX Runtime.
 
     \b
     Examples:
       secateur export runs/digits-lenet-300-100-gradual-s0.9-seed0
       secateur export runs/demo --out demo.onnx
+      secateur export runs/digits-lenet-300-100-neurons-s0.5-seed0 --shrunk
+      secateur export pruned.safetensors --model resnet-20 --shape 3,32,32
     """
-    from secateur.lab import exporting
+    from secateur.lab import exporting, packing
 
-    click.echo(exporting.export(folder, out))
+    made = packing.Made(model or "", shape, classes)
+    click.echo(exporting.export_shrunk(path, out, made) if shrunk else exporting.export(path, out, made))
 
 
 @main.command()

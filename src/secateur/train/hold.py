@@ -82,7 +82,8 @@ class Hold:
 
     def __init__(self, optimizer: Optimizer, masks: Mapping[str, Tensor]) -> None:
         self._optimizer = optimizer
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        # One list for good: who has it can take the hooks away when this object is gone.
+        self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self._after_step: list[nn.Parameter] = []
         self._kept_bits: dict[nn.Parameter, Tensor] = {}
         self.masks = Masks({})
@@ -98,17 +99,17 @@ class Hold:
             self._zero(parameter)
             if parameter.requires_grad:
                 hook = _gradient_hook(self._kept_bits[parameter])
-                self._handles.append(parameter.register_post_accumulate_grad_hook(hook))
+                self.handles.append(parameter.register_post_accumulate_grad_hook(hook))
             if not parameter.requires_grad or not _leaves_zeros(self._optimizer, parameter.dtype):
                 # A frozen parameter may be thawed while it is held, and would have no gradient hook.
                 self._after_step.append(parameter)
         if self._after_step:
-            self._handles.append(self._optimizer.register_step_post_hook(self._zero_after_step))
+            self.handles.append(self._optimizer.register_step_post_hook(self._zero_after_step))
 
     def release(self) -> None:
         """Take all hooks away; the weights stay as they are."""
-        while self._handles:
-            self._handles.pop().remove()
+        while self.handles:
+            self.handles.pop().remove()
         self._after_step.clear()
         self._kept_bits.clear()
 

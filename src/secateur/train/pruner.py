@@ -103,6 +103,11 @@ class Pruner:
         return self.masks
 
     @property
+    def handles(self) -> tuple[list[torch.utils.hooks.RemovableHandle], ...]:
+        """The lists of its hooks, now and later: what takes them away when the pruner itself has been forgotten."""
+        return (self._hold.handles, *([self._shadow.handles] if self._shadow else []))
+
+    @property
     def thresholds(self) -> dict[str, float]:
         """The smallest magnitude kept in each target; 0 where all are kept or none."""
         kept = {name: p.detach()[self.masks[name]].abs() for name, p in self._parameters.items()}

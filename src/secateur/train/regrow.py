@@ -37,7 +37,7 @@ class Shadow:
         self.values = {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()}
         self._parameters = dict(parameters)
         self._regrow = regrow
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self._removed: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -55,8 +55,8 @@ class Shadow:
 
     def release(self) -> None:
         """Stop learning; the values stay."""
-        while self._handles:
-            self._handles.pop().remove()
+        while self.handles:
+            self.handles.pop().remove()
 
     def _learn(self, masks: Mapping[str, Tensor]) -> None:
         """Update shadows at each backward pass, by the gradient of a weight before it is masked."""
@@ -66,7 +66,7 @@ class Shadow:
         for name, parameter in self._parameters.items():
             self._removed[name] = ~masks[name]
             if parameter.requires_grad:
-                self._handles.append(parameter.register_hook(self._step(name)))
+                self.handles.append(parameter.register_hook(self._step(name)))
 
     def _step(self, name: str):  # type: ignore[no-untyped-def]
         def step(gradient: Tensor) -> None:
