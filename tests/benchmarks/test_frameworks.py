@@ -5,18 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import frameworks
 import pytest
-
-BENCHMARKS = str(Path(__file__).parent.parent / "benchmarks")
-sys.path.append(BENCHMARKS)
-import frameworks  # noqa: E402
-
-sys.path.remove(BENCHMARKS)  # its files have names that others may want
 
 WAY = frameworks.WAYS[0]
 
