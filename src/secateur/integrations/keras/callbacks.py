@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import keras
 
-from secateur.integrations.keras.masking import masks_in, show_to, withdraw_from
+from secateur.integrations.keras.compiled import renew_steps, show_to, withdraw_from
+from secateur.integrations.keras.masking import masks_in
 from secateur.integrations.keras.pruning import Group, groups
 from secateur.integrations.keras.targets import read
 from secateur.vocabulary import MissingExtraError
@@ -45,7 +46,6 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
             self._groups = groups(self.model)
             self._start()
             self._last = batch
-            self.model.make_train_function(force=True)  # the one that ran knows of no masks
             return
         before = self.step
         self._batches += batch - self._last
@@ -57,7 +57,9 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leave the optimizer as it was; masks go on holding their zeros until they are stripped."""
-        withdraw_from(self.model.optimizer)
+        if keras.backend.backend() == "jax":
+            withdraw_from(self.model.optimizer)
+            renew_steps(self.model)  # a step compiled before, without them shown, holds masks as they were then
 
     def _start(self) -> None:
         """Prune if a schedule begins here, or began before and has no masks yet."""
