@@ -20,7 +20,8 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
     """Prune along the schedules that :func:`prune_low_magnitude` was given, one step for each optimizer step.
 
     Steps are counted from the optimizer's iterations, so training that is resumed goes on where it stopped, on the
-    masks in the file. Masks are drawn after a step that a schedule names, before the next one begins.
+    masks in the file. Masks are drawn after a step that a schedule names, before the next one begins. The model that is
+    trained may be one that the marked model or layer is part of.
     """
 
     def on_train_begin(self, logs: Any = None) -> None:
