@@ -9,7 +9,7 @@ CPP := $(wildcard native/*/*.cpp native/*/*.h native/*/*/*.cpp native/*/*/*.h)
 CHECKED := -G Ninja -DSECATEUR_TESTS=ON -DSECATEUR_WERROR=ON
 SANITIZED := build/sanitize-address,undefined build/sanitize-thread
 
-.PHONY: demo test test-slow tables lint types format clean native kernels sanitize bench-kernels
+.PHONY: demo test test-slow test-keras tables lint types format clean native kernels sanitize bench-kernels
 
 # Without the extra `vision`: timm brings torchvision, whose build must belong to torch's. Its tests are skipped here.
 $(READY): pyproject.toml constraints.txt $(CPP) $(wildcard native/*.txt native/python/*.txt)
@@ -34,6 +34,24 @@ test: lint types kernels
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The tests of the Keras adapter and the tutorial on Keras's other backends, in an environment of their own.
+KERAS_VENV := .venv-keras
+KERAS_READY := $(KERAS_VENV)/.ready
+BACKENDS := jax tensorflow
+
+$(KERAS_READY): pyproject.toml constraints.txt $(CPP) $(wildcard native/*.txt native/python/*.txt)
+	$(PYTHON) -m venv $(KERAS_VENV)
+	$(KERAS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[lab,keras]' hypothesis pytest jax tensorflow-cpu
+	touch $(KERAS_READY)
+
+test-keras: $(BACKENDS:%=test-keras-%)
+
+.PHONY: $(BACKENDS:%=test-keras-%)
+$(BACKENDS:%=test-keras-%): test-keras-%: $(KERAS_READY)
+	OMP_NUM_THREADS=1 KERAS_BACKEND=$* $(KERAS_VENV)/bin/python -m pytest tests/integrations/keras
+	KERAS_BACKEND=$* $(KERAS_VENV)/bin/python examples/keras_tutorial.py --batch-size 8
 
 # The compiled kernels again, after a change of their sources (every other target does it too when it has to).
 native: $(READY)
@@ -74,4 +92,4 @@ format: $(READY)
 clean:
 	rm -f src/secateur/native/_kernels*
 	find native/python -mindepth 1 ! -name CMakeLists.txt ! -path 'native/python/*.cpp' -delete
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(KERAS_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

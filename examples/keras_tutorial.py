@@ -2,8 +2,10 @@
 
     KERAS_BACKEND=torch python examples/keras_tutorial.py --data mnist --data-dir DATA
 
-Any backend does. Without arguments it runs on scikit-learn's digits, which need no download. The lines that differ
-from the tutorial's are the two imports, the data, and that ``strip_pruning`` gives back the very model it was given.
+Any backend does. Without arguments it runs on scikit-learn's digits, which need no download. The code differs from the
+tutorial's in two imports, the data, and that ``strip_pruning`` gives back the very model it was given. Its numbers are
+for a set as small as the digits: Adam at 0.002 (the tutorial: 0.001), batches of one size in both phases, 128 unless
+told otherwise (32, then 128), and masks drawn twenty times (every 100 steps).
 """
 
 from __future__ import annotations

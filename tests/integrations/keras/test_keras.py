@@ -167,9 +167,13 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...], list[int]]] = {
     "conv1d": (lambda: layers.Conv1D(4, 3), (8, 2), [24]),
     "conv3d": (lambda: layers.Conv3D(4, 2), (4, 4, 4, 2), [64]),
     "transposed": (lambda: layers.Conv2DTranspose(4, 3), (5, 5, 2), [72]),
+    "transposed 1-d": (lambda: layers.Conv1DTranspose(4, 3), (5, 2), [24]),
+    "transposed 3-d": (lambda: layers.Conv3DTranspose(4, 2), (3, 3, 3, 2), [64]),
     "depthwise": (lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), (5, 5, 4), [72]),
+    "depthwise 1-d": (lambda: layers.DepthwiseConv1D(3, depth_multiplier=2), (5, 4), [24]),
     "separable": (lambda: layers.SeparableConv1D(6, 3), (8, 4), [12, 24]),
     "grouped": (lambda: layers.Conv2D(4, 3, groups=2), (5, 5, 4), [72]),
+    "rnn": (lambda: layers.SimpleRNN(4), (5, 3), [12, 16]),
     "lstm": (lambda: layers.LSTM(4), (5, 3), [48, 64]),
     "gru": (lambda: layers.Bidirectional(layers.GRU(4)), (5, 3), [36, 48, 36, 48]),
 }
@@ -239,6 +243,36 @@ def test_two_of_four_along_the_inputs() -> None:
     kernel = keras.ops.convert_to_numpy(model.layers[-1].kernel)  # (54, 5)
     runs = (kernel[:52] != 0).reshape(13, 4, 5).sum(1)
     assert (runs == 2).all()
+
+
+def convolution(shape: tuple[int, ...], layer: Any, **how: Any) -> tuple[Any, Any]:
+    """The kernel of a convolution, as outputs by inputs by places, before and after half of it is pruned."""
+    model = keras.Sequential([keras.Input(shape), layer])
+    sk.prune_low_magnitude(model, sk.ConstantSparsity(0.5, 0), **how)
+    model.compile("sgd", "mse")
+    x = np.zeros((8, *shape), "float32")
+    kernels = [np.array(keras.ops.convert_to_numpy(layer.kernel))]
+    model.fit(x, model.predict(x, verbose=0), verbose=0, callbacks=[sk.UpdatePruningStep()])
+    kernels.append(np.array(keras.ops.convert_to_numpy(layer.kernel)))
+    before, after = (np.moveaxis(each, (-1, -2), (0, 1)).reshape(*each.shape[:-3:-1], -1) for each in kernels)
+    return before, after
+
+
+@pytest.mark.parametrize("kind", ["conv1d", "conv2d"])
+def test_two_of_four_input_channels_at_every_place_of_a_convolution(kind: str) -> None:
+    shape, layer = ((6, 8), layers.Conv1D(3, 2)) if kind == "conv1d" else ((5, 5, 8), layers.Conv2D(3, 2))
+    before, after = convolution(shape, layer, sparsity_m_by_n=(2, 4))
+    windows = np.abs(before).reshape(3, 2, 4, -1)
+    assert np.array_equal((after != 0).reshape(windows.shape), windows >= np.sort(windows, axis=2)[:, :, 2:3])
+
+
+@pytest.mark.parametrize("pooling", ["AVG", "MAX"])
+def test_blocks_of_convolutions_are_of_the_matrix_with_a_column_for_each_filter(pooling: Any) -> None:
+    before, after = convolution((5, 5, 4), layers.Conv2D(6, 3), block_size=(6, 2), block_pooling_type=pooling)
+    blocks = np.abs(before).reshape(3, 2, 6, 6).transpose(0, 2, 1, 3).reshape(18, 12)  # (in * places) / 6, of 2 filters
+    scores = blocks.mean(1) if pooling == "AVG" else blocks.max(1)
+    kept = (after != 0).reshape(3, 2, 6, 6).transpose(0, 2, 1, 3).reshape(18, 12)
+    assert (kept.sum(1) == np.where(scores >= np.sort(scores)[9], 12, 0)).all()
 
 
 @pytest.mark.parametrize("pooling", ["AVG", "MAX"])

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import keras
 
-from secateur.integrations.keras.masking import masks_in, show_to, withdraw_from
+from secateur.integrations.keras.compiled import renew_steps, show_to, withdraw_from
+from secateur.integrations.keras.masking import masks_in
 from secateur.integrations.keras.pruning import Group, groups
 from secateur.integrations.keras.targets import read
 from secateur.vocabulary import MissingExtraError
@@ -19,7 +20,8 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
     """Prune along the schedules that :func:`prune_low_magnitude` was given, one step for each optimizer step.
 
     Steps are counted from the optimizer's iterations, so training that is resumed goes on where it stopped, on the
-    masks in the file. Masks are drawn after a step that a schedule names, before the next one begins.
+    masks in the file. Masks are drawn after a step that a schedule names, before the next one begins. The model that is
+    trained may be one that the marked model or layer is part of.
     """
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -45,7 +47,6 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
             self._groups = groups(self.model)
             self._start()
             self._last = batch
-            self.model.make_train_function(force=True)  # the one that ran knows of no masks
             return
         before = self.step
         self._batches += batch - self._last
@@ -57,7 +58,9 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leave the optimizer as it was; masks go on holding their zeros until they are stripped."""
-        withdraw_from(self.model.optimizer)
+        if keras.backend.backend() == "jax":
+            withdraw_from(self.model.optimizer)
+            renew_steps(self.model)  # a step compiled before, without them shown, holds masks as they were then
 
     def _start(self) -> None:
         """Prune if a schedule begins here, or began before and has no masks yet."""

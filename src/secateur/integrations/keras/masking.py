@@ -1,8 +1,7 @@
-"""Masks beside Keras variables: held by constraints, saved with the model, known to JAX's compiled train step."""
+"""Masks beside Keras variables: held by constraints, saved with the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from secateur.integrations.keras.targets import Variable, find, read
 
-__all__ = ["Mask", "Zeros", "attach", "detach", "masks_in", "show_to", "withdraw_from", "write"]
+__all__ = ["NAME", "Mask", "Zeros", "attach", "detach", "mask_of", "masks_in", "write"]
 
 NAME = "pruning_mask"
 PREFIX = NAME + "_"
@@ -60,13 +59,18 @@ class Zeros:
         return keras.ops.where(self.mask.values.value, value, keras.ops.zeros_like(value))
 
 
+def mask_of(target: Variable) -> Mask | None:
+    """Return the mask of a variable, or None."""
+    mask: Mask | None = getattr(target.layer, PREFIX + target.key, None)
+    return mask
+
+
 def attach(target: Variable) -> Mask:
     """Give a variable a mask that keeps everything; return the mask it has if it has one."""
-    name = PREFIX + target.key
-    mask = getattr(target.layer, name, None)
+    mask = mask_of(target)
     if mask is None:
         mask = Mask(target)
-        setattr(target.layer, name, mask)
+        setattr(target.layer, PREFIX + target.key, mask)
         target.variable.constraint = Zeros(mask, target.variable.constraint)
     return mask
 
@@ -81,7 +85,7 @@ def detach(target: Variable) -> None:
 
 def masks_in(model: Any) -> dict[str, tuple[Variable, Mask]]:
     """Return every variable of a model that has a mask, with it, by path."""
-    found = ((each, getattr(each.layer, PREFIX + each.key, None)) for each in find(model, biases=True))
+    found = ((each, mask_of(each)) for each in find(model, biases=True))
     return {each.name: (each, mask) for each, mask in found if mask is not None}
 
 
@@ -97,41 +101,3 @@ def _native(tensor: Tensor) -> Any:
     if keras.backend.backend() == "torch":
         return tensor
     return keras.ops.convert_to_tensor((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
-
-
-def show_to(optimizer: Any, masks: Sequence[Mask]) -> None:
-    """Let JAX's compiled train step see masks change: it knows variables of its optimizer, and no constraint's.
-
-    They are left out of what the optimizer saves, so that files fit an optimizer without them.
-    """
-    if keras.backend.backend() != "jax":
-        return
-    withdraw_from(optimizer)
-    optimizer._variables.extend(mask.values for mask in masks)
-
-    def hidden(method: Callable[[Any], None]) -> Callable[[Any], None]:
-        def call(store: Any) -> None:
-            shown = list(optimizer._variables)
-            optimizer._variables[:] = _without_masks(shown)
-            try:
-                method(store)
-            finally:
-                optimizer._variables[:] = shown
-
-        return call
-
-    optimizer.save_own_variables = hidden(optimizer.save_own_variables)
-    optimizer.load_own_variables = hidden(optimizer.load_own_variables)
-
-
-def withdraw_from(optimizer: Any) -> None:
-    """Undo :func:`show_to`."""
-    if keras.backend.backend() != "jax":
-        return
-    optimizer.__dict__.pop("save_own_variables", None)
-    optimizer.__dict__.pop("load_own_variables", None)
-    optimizer._variables[:] = _without_masks(optimizer._variables)
-
-
-def _without_masks(variables: Sequence[Any]) -> list[Any]:
-    return [each for each in variables if each.name != NAME]

@@ -14,7 +14,8 @@ from secateur.choose.criteria.magnitude import magnitude
 from secateur.choose.granularity import Block, Element, Granularity
 from secateur.choose.scope import Allocation, Global, PerTensor, Scope, Window
 from secateur.choose.selection import Choice, Criterion
-from secateur.integrations.keras.masking import Mask, attach, detach, masks_in, withdraw_from, write
+from secateur.integrations.keras.compiled import renew_steps, withdraw_from
+from secateur.integrations.keras.masking import Mask, attach, detach, mask_of, masks_in, write
 from secateur.integrations.keras.schedules import ConstantSparsity
 from secateur.integrations.keras.targets import Pattern, Variable, find, prunable, read
 from secateur.masks import Masks
@@ -133,6 +134,8 @@ def prune_low_magnitude(  # noqa: PLR0913 - tfmot's arguments, and ours by name
 def groups(model: Any) -> list[Group]:
     """Return what is to be pruned in a model, plan by plan, every variable with a mask of its own.
 
+    Train steps that were compiled before a mask was there are compiled anew.
+
     Raises:
         BadTargetError: nothing was marked, or what was marked has nothing to prune.
     """
@@ -144,6 +147,7 @@ def groups(model: Any) -> list[Group]:
                 planned.pop(id(each.variable), None)
             planned |= {id(each.variable): (plan, each) for each in find(layer, plan.include, plan.ignore)}
     found: dict[int, Group] = {}
+    fresh = any(mask_of(target) is None for _, target in planned.values())
     for plan, target in planned.values():
         group = found.setdefault(id(plan), Group(plan))
         name = target.name if target.name not in group.members else f"{target.name}:{len(group.members)}"
@@ -151,6 +155,8 @@ def groups(model: Any) -> list[Group]:
     if not found:
         prunable(model)  # says what there is, if that is nothing
         raise BadTargetError(f"{model.name} is not marked: call prune_low_magnitude on it, or on layers of it, first")
+    if fresh:
+        renew_steps(model)
     return list(found.values())
 
 
@@ -163,10 +169,16 @@ def prune(
     ignore: Sequence[Pattern] = (),
     biases: bool = False,
 ) -> Masks:
-    """Prune a built model at once and hold the zeros in any training that follows, until :func:`strip_pruning`.
+    """Prune a built model at once and hold the zeros in the training that follows, until :func:`strip_pruning`.
+
+    Zeros are held by the constraints of variables, wherever a Keras optimizer applies gradients: in ``fit`` and
+    ``train_on_batch`` of this model and of any that it is part of, whether they were trained before or not. In a loop
+    of your own, compile the step (``tf.function``, ``jax.jit``) after this call, and on JAX again after each further
+    one. An optimizer of ``torch.optim`` knows no constraints: call ``apply_masks(model, masks_of(model))`` after its
+    step.
 
     Args:
-        model: a ``keras.Model``.
+        model: a ``keras.Model`` or ``keras.Layer``.
         sparsity: share of the weights to remove, in [0, 1]; inside what is pruned already.
         choice: criterion, granularity, scope and allocation of the core.
         include: names or globs of layers and variables, or layer classes; everything that can be pruned if None.
@@ -184,7 +196,9 @@ def prune(
     if not targets:
         prunable(model, include, ignore)
     group = Group(Plan(ConstantSparsity(0.0, 0), choice), {each.name: (each, attach(each)) for each in targets})
-    return group.redraw(sparsity)  # type: ignore[arg-type]
+    masks = group.redraw(sparsity)  # type: ignore[arg-type]
+    renew_steps(model)
+    return masks
 
 
 def masks_of(model: Any) -> Masks:
@@ -193,10 +207,10 @@ def masks_of(model: Any) -> Masks:
 
 
 def apply_masks(model: Any, masks: Mapping[str, Tensor]) -> None:
-    """Zero what masks remove, and hold it in any training that follows, until :func:`strip_pruning`.
+    """Zero what masks remove, and hold it in the training that follows as :func:`prune` does.
 
     Args:
-        model: a built ``keras.Model``.
+        model: a built ``keras.Model`` or ``keras.Layer``.
         masks: as :func:`masks_of` gives them: bool tensors by path, shaped as the variables.
 
     Raises:
@@ -212,6 +226,7 @@ def apply_masks(model: Any, masks: Mapping[str, Tensor]) -> None:
             )
     for name, mask in masks.items():
         write(known[name], attach(known[name]), torch.as_tensor(mask))
+    renew_steps(model)
 
 
 def strip_pruning(model: Any) -> Any:
@@ -241,8 +256,9 @@ def strip_pruning(model: Any) -> Any:
     for layer in model._flatten_layers(include_self=True):
         if hasattr(layer, PLAN):
             delattr(layer, PLAN)
-    if getattr(model, "optimizer", None) is not None:
-        withdraw_from(model.optimizer)
+    for each in (model, *renew_steps(model)):
+        if getattr(each, "optimizer", None) is not None:
+            withdraw_from(each.optimizer)
     return model
 
 
