@@ -1,6 +1,6 @@
 """Every published procedure that no other table has, on the data of its authors: what each costs in test error.
 
-    python benchmarks/procedures.py --data-dir DATA       (about two hours on two cores; resumable)
+    python benchmarks/procedures.py --data-dir DATA       (some hours on two cores; resumable)
 
 LeNet-300-100 and LeNet-5 on MNIST: three-step pruning and its controls, surgery, SNIP, lottery tickets, sensitivity
 analysis, neurons by five scores, distillation and an accuracy budget. Nothing here was tuned. Writes
