@@ -62,16 +62,18 @@ def _dense(options: argparse.Namespace, name: str) -> Path:
 
 def error(values: Sequence[float]) -> str:
     """Return mean and standard deviation of errors in percent, from accuracies."""
-    percent = [100 * (1 - value) for value in values]
-    spread = statistics.stdev(percent) if len(percent) > 1 else 0.0
-    return f"{statistics.mean(percent):.2f} ± {spread:.2f}"
+    return _spread([100 * (1 - value) for value in values])
 
 
 def accuracy(values: Sequence[float]) -> str:
     """Return mean and standard deviation of accuracies in percent."""
-    percent = [100 * value for value in values]
-    spread = statistics.stdev(percent) if len(percent) > 1 else 0.0
-    return f"{statistics.mean(percent):.2f} ± {spread:.2f}"
+    return _spread([100 * value for value in values])
+
+
+def _spread(percent: Sequence[float]) -> str:
+    """Return mean and standard deviation; of one value just that."""
+    mean = f"{statistics.mean(percent):.2f}"
+    return f"{mean} ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else mean
 
 
 def cells(result: Mapping[str, Any], method: str, sparsity: float) -> list[dict[str, Any]]:
