@@ -104,16 +104,6 @@ def test_the_best_way_without_retraining_is_held_against_the_target() -> None:
     )
 
 
-def test_what_layerwise_thresholds_must_take_is_counted_over_seeds() -> None:
-    def cut(method: str, seed: int, kept: int) -> dict[str, Any]:
-        return cell(method, 0.6, seed, 0.5, smallest={"name": "fc2.bias", "weights": 10, "kept": kept})
-
-    cells = [cut("threshold-layerwise", seed, 4) for seed in (0, 1)]
-    cells += [cut("threshold", seed, kept) for seed, kept in enumerate((10, 8))]
-    told = four_methods.why({"cells": cells})
-    assert "must take 6 of the 10 elements of `fc2.bias`" in told and "takes 0 to 2, by seed" in told
-
-
 def test_a_plot_ends_where_it_is_told_to(tmp_path: Any) -> None:
     plot({"a": [(0.5, [90.0, 91.0]), (0.9, [20.0])], "b": [(0.5, [80.0])]}, "net", tmp_path / "x" / "p.svg", depth=30)
     labels = re.findall(r">(\d+)</text>", (tmp_path / "x" / "p.svg").read_text())
