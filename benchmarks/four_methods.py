@@ -115,10 +115,11 @@ def main() -> None:
     first = f"**Not measured yet: {', '.join(missing)}.** " if missing else ""
     made = common.paragraph(f"""{first}Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}.
         LeNet-5, {BASE.epochs} epochs dense, then {BASE.prune_epochs} epochs of retraining where a method retrains
-        (`masked-retraining`: the first half is that of `freeze`). Weights and biases are pruned. Test accuracy in
-        percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at
-        the final sparsity is tested. The pictures end a few points below the dense net. To be compared in shape: masked retraining of a small image classifier was
-        published as 74 to 75 % at sparsity 0.96 against 76.7 % dense.""")
+        (`masked-retraining`: the first half is that of `freeze`). Weights and biases are pruned. Test accuracy
+        in percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on
+        validation data at the final sparsity is tested. The pictures end a few points below the dense net. To
+        be compared in shape: masked retraining of a small image classifier was published as 74 to 75 % at
+        sparsity 0.96 against 76.7 % dense.""")
     text = f"""# Four methods on small convnets
 
 {made}
