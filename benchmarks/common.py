@@ -62,18 +62,23 @@ def _dense(options: argparse.Namespace, name: str) -> Path:
 
 def error(values: Sequence[float]) -> str:
     """Return mean and standard deviation of errors in percent, from accuracies."""
-    return _spread([100 * (1 - value) for value in values])
+    return _mean([100 * (1 - value) for value in values])
 
 
 def accuracy(values: Sequence[float]) -> str:
     """Return mean and standard deviation of accuracies in percent."""
-    return _spread([100 * value for value in values])
+    return _mean([100 * value for value in values])
 
 
-def _spread(percent: Sequence[float]) -> str:
+def _mean(percent: Sequence[float]) -> str:
     """Return mean and standard deviation; of one value just that."""
     mean = f"{statistics.mean(percent):.2f}"
     return f"{mean} ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else mean
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return median, least and largest as text."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def cells(result: Mapping[str, Any], method: str, sparsity: float) -> list[dict[str, Any]]:

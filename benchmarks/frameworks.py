@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -83,8 +82,7 @@ def row(way: tuple[str, str, str], parts: Sequence[dict[str, Any]], sparsity: fl
 
 def ratio(steps: Sequence[dict[str, float]]) -> str:
     """Return pruned over dense times of a step: median, least and largest over the seeds."""
-    found = sorted(each["pruned"] / each["dense"] for each in steps)
-    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+    return common.spread([each["pruned"] / each["dense"] for each in steps])
 
 
 def parts_of(way: tuple[str, str, str], sparsity: float, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ magnitude. The runs, networks trained and pruned by benchmarks/published.py, are
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -85,14 +84,14 @@ def sizes(label: str, sparsity: float, net: nn.Module, file: Path) -> list[str]:
         sc.unpack(file)
         seconds.append((between - begun, time.process_time() - between))
     assert packed is not None and packed.size == forms.packed and forms.csr is not None
-    speeds = [sorted(dense / each / 1e6 for each in column) for column in zip(*seconds, strict=True)]
+    speeds = [[dense / each / 1e6 for each in column] for column in zip(*seconds, strict=True)]
     return [
         label,
         f"{sparsity:g}",
         f"{dense:,}",
         *(f"{dense / size:.2f}" for size in (forms.gzipped, forms.csr, bitmask)),
         f"**{dense / packed.size:.2f}** ({packed.size:,} bytes)",
-        *(f"{statistics.median(speed):.0f} ({speed[0]:.0f} to {speed[-1]:.0f})" for speed in speeds),
+        *(common.spread(speed, 0) for speed in speeds),
     ]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -88,12 +87,15 @@ def page(found: dict[str, list[dict[str, Any]]]) -> str:
     def size(key: str) -> Any:
         return lambda runs: f"{runs[0]['bytes'][key]['plain']:,} ({runs[0]['bytes'][key]['gzipped']:,} gzipped)"
 
+    def step(average: str) -> Any:
+        return lambda runs: common.spread([run["step_over_dense"][average] for run in runs])
+
     rows = [
         line("dense accuracy %", lambda runs: common.accuracy([run["dense"] for run in runs])),
         line("pruned accuracy %", lambda runs: common.accuracy([run["pruned"] for run in runs])),
         line("zeros in the kernels", lambda runs: f"{runs[0]['zeros']} of {runs[0]['weights']}"),
-        line("median step while pruning over dense", lambda runs: _ratio(runs, "median")),
-        line("mean step while pruning over dense", lambda runs: _ratio(runs, "mean")),
+        line("median step while pruning over dense", step("median")),
+        line("mean step while pruning over dense", step("mean")),
         line("file, dense", size("dense")),
         line("file saved while pruning", size("under way")),
         line("file, stripped", size("stripped")),
@@ -117,11 +119,6 @@ What `prune_low_magnitude` prunes of a model with one such layer:
 def _versions(runs: list[dict[str, Any]]) -> str:
     """Return what one side ran on, as its worker told it."""
     return " and ".join(sorted({", ".join(f"{name} {what}" for name, what in run["versions"].items()) for run in runs}))
-
-
-def _ratio(runs: list[dict[str, Any]], which: str) -> str:
-    values = sorted(run["step_over_dense"][which] for run in runs)
-    return f"{statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f})"
 
 
 if __name__ == "__main__":
