@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import re
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -125,6 +126,24 @@ def where(result: Mapping[str, Any]) -> str:
 def paragraph(text: str) -> str:
     """Return text wrapped as the project's Markdown is."""
     return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def text_of(page: Path) -> str:
+    """Return a page as it stands; empty if there is none yet."""
+    return page.read_text(encoding="utf-8") if page.exists() else ""
+
+
+def kept_section(text: str, title: str) -> str:
+    """Return a section of a page as it stands, or "": what is not run here keeps what was measured before."""
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return found.group().rstrip() + "\n\n" if found else ""
+
+
+def kept_rows(text: str, first: str) -> list[list[str]]:
+    """Return the rows of the tables before a page's first section whose first column is ``first``."""
+    lines = text.partition("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [row for row in rows if row[0] == first]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -70,7 +70,8 @@ def section(data: str, results: dict[str, dict[str, Any]], why: str) -> str:
     scores = [[each["method"], f"{each['mean']:.4f} ± {each['std']:.4f}"] for each in four["scores"]]
     return f"""## {data}
 
-Dense {common.accuracy(dense)}, trained as long as the retrained nets {common.accuracy(longer)}. `{four["command"]}`
+Dense {common.accuracy(dense)}, trained as long as the retrained nets {common.accuracy(longer)}.
+Measured on {common.where(four)}. `{four["command"]}`
 
 ![accuracy over sparsity](four_methods-{data}.svg)
 
@@ -111,24 +112,28 @@ def main() -> None:
         save_picture(options.out / data, common.RESULTS / f"four_methods-{data}.svg")
         save_picture(options.out / f"{data}-thresholds", common.RESULTS / f"four_methods-{data}-thresholds.svg")
     why = {data: explained(data, options) for data in sets}
-    missing = [data for data in SETS if data not in sets]
+    target = common.RESULTS / "four_methods.md"
+    before = common.text_of(target)
+    sections = {
+        data: section(data, results, why[data]) if data in sets else common.kept_section(before, data) for data in SETS
+    }
+    missing = [data for data in SETS if not sections[data]]
     first = f"**Not measured yet: {', '.join(missing)}.** " if missing else ""
-    made = common.paragraph(f"""{first}Made by `python benchmarks/four_methods.py` on {common.where(results[sets[0]])}.
-        LeNet-5, {BASE.epochs} epochs dense, then {BASE.prune_epochs} epochs of retraining where a method retrains
-        (`masked-retraining`: the first half is that of `freeze`). Weights and biases are pruned. Test accuracy
-        in percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on
-        validation data at the final sparsity is tested. The pictures end a few points below the dense net. To
-        be compared in shape: masked retraining of a small image classifier was published as 74 to 75 % at
-        sparsity 0.96 against 76.7 % dense.""")
+    made = common.paragraph(f"""{first}Made by `python benchmarks/four_methods.py`. LeNet-5, {BASE.epochs} epochs
+        dense, then {BASE.prune_epochs} epochs of retraining where a method retrains (`masked-retraining`: the first
+        half is that of `freeze`). Weights and biases are pruned. Test accuracy in percent, mean ± standard deviation
+        over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at the final sparsity is tested. The
+        pictures end a few points below the dense net. To be compared in shape: masked retraining of a small image
+        classifier was published as 74 to 75 % at sparsity 0.96 against 76.7 % dense.""")
     text = f"""# Four methods on small convnets
 
 {made}
 
 {common.paragraph(f"The score is {SCORE}.")}
 
-{"".join(section(data, results, why[data]) for data in sets)}"""
-    write_text(common.RESULTS / "four_methods.md", text.rstrip() + "\n")
-    print(common.RESULTS / "four_methods.md")
+{"".join(sections.values())}"""
+    write_text(target, text.rstrip() + "\n")
+    print(target)
 
 
 if __name__ == "__main__":

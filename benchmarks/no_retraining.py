@@ -87,29 +87,49 @@ def lost(result: dict[str, Any], method: str, sparsity: float) -> float:
     return 100 * float(statistics.mean(cell["dense_test"] - cell["test"] for cell in found))
 
 
-def shortfalls(results: dict[str, dict[str, Any]]) -> str:
-    """Return, first of all, what was to be shown, and where layer-wise pruning does worse than published."""
-    lines = []
-    for name, sparsity, points in TARGETS:
-        line = [name, f"{sparsity:g}", f"at most {points:g} below dense"]
+def shortfalls(results: dict[str, dict[str, Any]], before: str = "") -> str:
+    """Return, first of all, what was to be shown, and where layer-wise pruning does worse than published.
+
+    Args:
+        results: by name of the sweep.
+        before: the page as it stands, whose rows of other nets stay.
+    """
+    lines: list[list[str]] = []
+    for name in BASES:
         if name in results:
-            ways = columns(name, results)
-            best = min(ways, key=lambda way: lost(results[ways[way][0]], ways[way][1], sparsity))
-            least = lost(results[ways[best][0]], ways[best][1], sparsity)
-            verdict = "met" if least <= points else f"**missed by {least - points:.2f}**"
-            if least > points and f"{name}:recalibrated" not in results:
-                verdict += ", BatchNorm anew not measured yet"
-            lines.append([*line, f"{least:.2f} below ({best})", verdict])
+            lines += [*_targets(name, results), *_below(name, results[name])]
         else:
-            lines.append([*line, "", "**not measured yet**"])
-    for name, published in PUBLISHED.items():
-        for sparsity, accuracy in published.items():
-            found = common.cells(results[name], METHODS[0], sparsity) if name in results else []
-            mean = 100 * statistics.mean(cell["test"] for cell in found) if found else accuracy
-            if mean < accuracy:
-                line = [name, f"{sparsity:g}", f"{accuracy:.2f} % (published)", f"{mean:.2f} % (layer-wise)"]
-                lines.append([*line, f"**below by {accuracy - mean:.2f}**"])
+            missing = [[*_target(*each), "", "**not measured yet**"] for each in TARGETS if each[0] == name]
+            lines += common.kept_rows(before, name) or missing
     return common.markdown(["net", "sparsity", "to show", "ours", ""], lines)
+
+
+def _target(name: str, sparsity: float, points: float) -> list[str]:
+    return [name, f"{sparsity:g}", f"at most {points:g} below dense"]
+
+
+def _targets(name: str, results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    lines = []
+    for _, sparsity, points in (each for each in TARGETS if each[0] == name):
+        ways = columns(name, results)
+        best = min(ways, key=lambda way: lost(results[ways[way][0]], ways[way][1], sparsity))
+        least = lost(results[ways[best][0]], ways[best][1], sparsity)
+        verdict = "met" if least <= points else f"**missed by {least - points:.2f}**"
+        if least > points and f"{name}:recalibrated" not in results:
+            verdict += ", BatchNorm anew not measured yet"
+        lines.append([*_target(name, sparsity, points), f"{least:.2f} below ({best})", verdict])
+    return lines
+
+
+def _below(name: str, result: dict[str, Any]) -> list[list[str]]:
+    lines = []
+    for sparsity, accuracy in PUBLISHED[name].items():
+        found = common.cells(result, METHODS[0], sparsity)
+        mean = 100 * statistics.mean(cell["test"] for cell in found) if found else accuracy
+        if mean < accuracy:
+            line = [name, f"{sparsity:g}", f"{accuracy:.2f} % (published)", f"{mean:.2f} % (layer-wise)"]
+            lines.append([*line, f"**below by {accuracy - mean:.2f}**"])
+    return lines
 
 
 def rows(name: str, results: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -141,6 +161,7 @@ Measured on {common.where(result)}. `{result["command"]}`
 {common.markdown(head, rows(name, results))}
 
 {reading(name, results)}
+
 """
 
 
@@ -188,14 +209,16 @@ def main() -> None:
         best epoch on validation data kept; every column prunes that same net, all layers but the output, and trains
         nothing afterwards. The published rows are those that this benchmark was asked to beat; they come without seeds.
         Nets with BatchNorm are tested in bfloat16.""")
+    target = common.RESULTS / "no_retraining.md"
+    before = common.text_of(target)
+    sections = [section(name, results) if name in results else common.kept_section(before, name) for name in BASES]
     text = f"""# Pruning without retraining
 
 {made}
 
-{shortfalls(results)}
+{shortfalls(results, before)}
 
-{chr(10).join(section(name, results) for name in nets)}"""
-    target = common.RESULTS / "no_retraining.md"
+{"".join(sections)}"""
     write_text(target, text.rstrip() + "\n")
     print(target)
 

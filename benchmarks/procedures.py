@@ -137,20 +137,21 @@ def rows(procedure: Procedure, result: Mapping[str, Any]) -> list[list[str]]:
     return found
 
 
-def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the table of every group that has results."""
+def tables(results: Mapping[str, Mapping[str, Any]], before: str = "") -> str:
+    """Return the table of every group; of one that is not here whole, what the page ``before`` has of it, if it has."""
     parts = []
     for group in dict.fromkeys(each.group for each in PROCEDURES):
-        lines = [
-            row
-            for each in PROCEDURES
-            if each.group == group and each.name in results
-            for row in rows(each, results[each.name])
-        ]
-        if lines:
-            head = ["net", "", "weights kept %", "test error %", "dense, trained as long %", "published %"]
-            parts.append(f"## {group}\n\n{common.markdown(head, lines)}\n")
-    return "\n".join(parts)
+        found = [each for each in PROCEDURES if each.group == group and each.name in results]
+        whole = len(found) == sum(each.group == group for each in PROCEDURES)
+        kept = "" if whole else common.kept_section(before, group)
+        if kept or not found:
+            parts.append(kept)
+            continue
+        lines = [row for each in found for row in rows(each, results[each.name])]
+        head = ["net", "", "weights kept %", "test error %", "dense, trained as long %", "published %"]
+        made = f"Measured on {common.where(results[found[0].name])}."
+        parts.append(f"## {group}\n\n{made}\n\n{common.markdown(head, lines)}\n\n")
+    return "".join(parts)
 
 
 def main() -> None:
@@ -161,20 +162,20 @@ def main() -> None:
     if not results:
         print("the page is written once a sweep is there")
         return
-    first = common.where(next(iter(results.values())))
     epochs = "; ".join(f"{name}: {base.epochs} epochs dense, then {base.prune_epochs}" for name, base in NETS.items())
-    made = common.paragraph(f"""Made by `python benchmarks/procedures.py` on {first}. MNIST, no augmentation; {epochs};
+    made = common.paragraph(f"""Made by `python benchmarks/procedures.py`. MNIST, no augmentation; {epochs};
         batches of 128, Adam at 0.001; three rounds where there are rounds (of tickets each as long as dense training).
         Mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at the
         final sparsity is tested, once. For neurons `--sparsity` is the share of units. Nothing was tuned; the published
         nets were trained longer.""")
+    target = common.RESULTS / "procedures.md"
     text = f"""# Procedures of the literature
 
 {made}
 
-{tables(results)}"""
-    write_text(common.RESULTS / "procedures.md", text.rstrip() + "\n")
-    print(common.RESULTS / "procedures.md")
+{tables(results, common.text_of(target))}"""
+    write_text(target, text.rstrip() + "\n")
+    print(target)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ import no_retraining
 import procedures
 import published
 import pytest
-from common import plot
+from common import kept_rows, kept_section, plot
 
 from secateur.lab.methods import TABLE
+
+MACHINE = {"date": "2026-11-22", "processor": "CPU", "secateur": "0.1", "torch": "2.13", "python": "3.11"}
+MADE: dict[str, Any] = {"environment": MACHINE, "settings": {"threads": 1}}
 
 
 def cell(method: str, sparsity: float, seed: int, test: float, **more: Any) -> dict[str, Any]:
@@ -104,6 +107,41 @@ def test_the_best_way_without_retraining_is_held_against_the_target() -> None:
     )
 
 
+PAGE = """# Page
+
+| net | sparsity | |
+|---|---|---|
+| a | 0.5 | met |
+| a-b | 0.5 | **missed** |
+
+## a-b
+
+| a | 1 |
+
+# not a heading of a section
+
+## a
+
+the last
+"""
+
+
+def test_sections_and_rows_of_a_page_are_kept_as_they_are() -> None:
+    assert kept_section(PAGE, "a") == "## a\n\nthe last\n\n"
+    assert kept_section(PAGE, "a-b") == "## a-b\n\n| a | 1 |\n\n# not a heading of a section\n\n"
+    assert kept_section(PAGE, "b") == kept_section("", "a") == ""
+    assert kept_rows(PAGE, "a") == [["a", "0.5", "met"]] and kept_rows(PAGE, "b") == []
+
+
+def test_nets_that_are_not_run_keep_their_rows() -> None:
+    sweep = {"cells": [cell("gradual", s, 0, 0.99) for s in (1 - 1 / 60, 0.99)]}
+    text = published.shortfalls({"lenet-300-100": sweep})
+    assert published.shortfalls({}, text) == text and "1.00 | met" in text
+    cells = [cell(method, s, 0, 0.8) for method in no_retraining.METHODS for s in no_retraining.SPARSITIES]
+    text = no_retraining.shortfalls({"resnet-18": {"cells": cells}})
+    assert no_retraining.shortfalls({}, text) == text and text.count("| resnet-18 |") == 4
+
+
 def test_a_plot_ends_where_it_is_told_to(tmp_path: Any) -> None:
     plot({"a": [(0.5, [90.0, 91.0]), (0.9, [20.0])], "b": [(0.5, [80.0])]}, "net", tmp_path / "x" / "p.svg", depth=30)
     labels = re.findall(r">(\d+)</text>", (tmp_path / "x" / "p.svg").read_text())
@@ -113,10 +151,10 @@ def test_a_plot_ends_where_it_is_told_to(tmp_path: Any) -> None:
 def test_every_procedure_has_a_sweep_of_its_own_and_rows_in_a_table() -> None:
     sweeps = procedures.sweeps()
     assert len(sweeps) == len(procedures.PROCEDURES)
-    made = {}
+    made: dict[str, Any] = {}
     for name, (_, grid) in sweeps.items():
         method = grid.methods[0]
-        made[name] = {
+        made[name] = MADE | {
             "cells": [
                 cell(method, sparsity, seed, 0.98, kept=10, weights=100)
                 for sparsity in grid.sparsities
@@ -127,6 +165,9 @@ def test_every_procedure_has_a_sweep_of_its_own_and_rows_in_a_table() -> None:
     row = "| lenet-300-100 | `--method three-step --sparsity 0.9167` | 10.00 | 2.00 ± 0.00 | 10.00 ± 0.00 | 1.59"
     assert row in text and "`--method gradual --regrow --sparsity 0.9821`" in text
     assert "`--method three-step --quality 1.0` |" in text and text.count("neuron-score taylor") == 4
+    part = {name: each for name, each in made.items() if "snip" not in name and "quality" not in name}
+    assert procedures.tables(part, text) == text, "a group that is not here whole stays as it was"
+    assert "## Before training" not in procedures.tables(part)
 
 
 def test_all_methods_of_the_lab_are_measured_somewhere() -> None:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 import secateur as sc
 from secateur.lab.data import Split, batches
+from secateur.lab.memory import memory_kept
 from secateur.lab.settings import Settings
 from secateur.vocabulary import SecateurError
 
@@ -120,6 +121,7 @@ def objective(training: Training, weights: sc.Weights, teacher: nn.Module | None
     return loss
 
 
+@memory_kept()
 def train_epoch(
     model: nn.Module,
     optimizer: Optimizer,
@@ -164,6 +166,7 @@ def train_epoch(
     return Score(float(loss_sum) / max(1, seen), int(correct) / max(1, seen))
 
 
+@memory_kept()
 @torch.inference_mode()
 def evaluate(model: nn.Module, split: Split, precision: str = "float32", size: int = 100) -> Score:
     """Return mean loss and accuracy of a model in eval mode over a split.
