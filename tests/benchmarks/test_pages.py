@@ -68,7 +68,7 @@ def test_every_claim_names_sweeps_and_cells_that_are_run() -> None:
     sweeps = findings.sweeps()
     for each in findings.CLAIMS:
         columns = [column for one in each.comparisons for column in (one.better, one.worse)]
-        for suffix, method, _ in [*columns, *(each.drawn or ())]:
+        for suffix, method, _ in [*columns, *(each.drawn or {}).values()]:
             for net in findings.NETS:
                 grid = sweeps[f"{net}{suffix}"][1]
                 assert method in grid.methods
