@@ -239,6 +239,8 @@ def test_a_missing_extra_is_named(folder, monkeypatch):
 def test_the_main_chart_is_saved_as_svg_and_png(folder, tmp_path):
     save_picture(folder, tmp_path / "chart.svg")
     save_picture(folder, tmp_path / "chart.png")
+    save_picture(folder, tmp_path / "whole.svg", whole=True)
+    assert (tmp_path / "whole.svg").read_bytes() != (tmp_path / "chart.svg").read_bytes()
     svg = (tmp_path / "chart.svg").read_text(encoding="utf-8")
     assert svg.startswith("<svg")
     assert "white" in svg or "#ffffff" in svg

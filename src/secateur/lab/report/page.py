@@ -57,15 +57,20 @@ def _write(content: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def save_picture(folder: Path, path: Path) -> None:
+def save_picture(folder: Path, path: Path, whole: bool = False) -> None:
     """Write the main chart of a run or sweep as an .svg or .png file, on white.
+
+    Args:
+        folder: of the run or sweep.
+        path: of the picture.
+        whole: show a sweep's accuracies down to the lowest, not only those near the dense net's.
 
     Raises:
         SecateurError: the file's ending is another.
     """
     vl_convert = _vl_convert()
     record = read(folder)
-    spec = page_sweep.picture(record) if record.kind == "sweep" else page_run.picture(record)
+    spec = page_sweep.picture(record, whole) if record.kind == "sweep" else page_run.picture(record)
     spec |= {"width": 560, "background": "white"}
     if path.suffix == ".svg":
         write_text(path, vl_convert.vegalite_to_svg(spec))

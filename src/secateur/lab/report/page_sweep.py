@@ -54,9 +54,9 @@ def content(record: Record) -> dict[str, Any]:
     }
 
 
-def picture(record: Record) -> charts.Spec:
-    """Return the chart that stands for a sweep by itself."""
-    return charts.sweep_chart(record.facts, NEAR)
+def picture(record: Record, whole: bool = False) -> charts.Spec:
+    """Return the chart that stands for a sweep by itself: of accuracies near the dense net's, or of all."""
+    return charts.sweep_chart(record.facts, None if whole else NEAR)
 
 
 def _score_table(facts: dict[str, Any]) -> dict[str, Any]:
