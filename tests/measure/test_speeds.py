@@ -65,7 +65,8 @@ def test_a_network_is_measured_and_left_alone() -> None:
     assert list(times.curves) == ["0.weight", "4.weight"]
     assert all(list(curve) == [0.0, 0.5, 0.9] and min(curve.values()) > 0 for curve in times.curves.values())
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
-    shares = times.allocation(times.seconds({}))
+    # Of layers this small, measured while others work, the sparser may take longer.
+    shares = times.allocation(max(times.seconds({}), times.seconds(dict.fromkeys(times.curves, 0.9))))
     masks = sc.select(sc.criteria.magnitude(sc.prunable(net)), scope=sc.PerTensor(), allocation=shares)
     assert masks.sparsity <= 0.9
 

@@ -21,7 +21,7 @@ def memory_kept() -> Iterator[None]:
     """Let the C library keep freed memory for the next step instead of giving it back to the system.
 
     A step's activations and gradients are megabytes each. By default glibc maps such blocks one by one, so every step
-    pays for the system's zeroing its pages anew, a third of the time of small convnets. Afterwards what is free goes
+    pays for the system's zeroing their pages anew: of a LeNet-5's step a quarter. Afterwards what is free goes
     back, so that times measured later are those of a process that never trained. Other C libraries, and processes
     whose user set the allocator through the environment, are left alone.
 
