@@ -101,8 +101,8 @@ class Claim:
     drawn: Mapping[str, Column] | None = None
 
 
-def _methods(better: str, worse: str, sparsities: tuple[float, ...], label: str = "") -> Comparison:
-    return Comparison(label or f"{better} over {worse}", _column(better), _column(worse), sparsities)
+def _methods(better: str, worse: str, sparsities: tuple[float, ...]) -> Comparison:
+    return Comparison(f"{better} over {worse}", _column(better), _column(worse), sparsities)
 
 
 def _column(method: str) -> Column:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import threading
 from collections.abc import Iterator
@@ -34,9 +33,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Libc())
-    for name in list(os.environ):
-        if name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD"):
-            monkeypatch.delenv(name)
+    for name in memory.allocator_settings():
+        monkeypatch.delenv(name)
     yield found
 
 
