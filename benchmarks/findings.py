@@ -28,8 +28,8 @@ NETS = {
     "lenet-5": Settings(
         data="fashion-mnist",
         model="lenet-5",
-        epochs=10,
-        prune_epochs=10,
+        epochs=6,
+        prune_epochs=6,
         batch_size=128,
         learning_rate=0.001,
         precision="bfloat16",
