@@ -65,7 +65,7 @@ def sweeps() -> dict[str, tuple[Settings, Grid]]:
     return found
 
 
-# What the project set out to show: net, sparsity, points below dense at most, by the best way.
+# What the project set out to show: net, sparsity, points below dense at most.
 TARGETS = (("resnet-18", 0.5, 1.0), ("resnet-18", 0.7, 3.0))
 WAYS = ("layer-wise", "global", "ERK", "LAMP")
 
@@ -111,13 +111,15 @@ def _target(name: str, sparsity: float, points: float) -> list[str]:
 def _targets(name: str, results: dict[str, dict[str, Any]]) -> list[list[str]]:
     lines = []
     for _, sparsity, points in (each for each in TARGETS if each[0] == name):
-        ways = columns(name, results)
-        best = min(ways, key=lambda way: lost(results[ways[way][0]], ways[way][1], sparsity))
-        least = lost(results[ways[best][0]], ways[best][1], sparsity)
-        verdict = "met" if least <= points else f"**missed by {least - points:.2f}**"
-        if least > points and f"{name}:recalibrated" not in results:
+        # All of them, for the best by test accuracy would be chosen on test data.
+        below = {way: lost(results[key], method, sparsity) for way, (key, method) in columns(name, results).items()}
+        met = [way for way, lower in below.items() if lower <= points]
+        least = min(below.values())
+        verdict = f"met by {len(met)} of {len(below)} ways" if met else f"**missed by {least - points:.2f}**"
+        if not met and f"{name}:recalibrated" not in results:
             verdict += ", BatchNorm anew not measured yet"
-        lines.append([*_target(name, sparsity, points), f"{least:.2f} below ({best})", verdict])
+        told = "; ".join(f"{below[way]:.2f} ({way})" for way in met) or f"{least:.2f} at best"
+        lines.append([*_target(name, sparsity, points), f"below by {told}", verdict])
     return lines
 
 

@@ -95,6 +95,7 @@ PROCEDURES = (
     Procedure(BIG, "Splicing back", "surgery", (HAN, 1 - 1 / 108), published={1 - 1 / 108: "0.91 (Guo et al. 2016)"}),
     Procedure(BIG, "Splicing back", "gradual", (HAN, 1 - 1 / 108)),
     Procedure(SMALL, "Before training", "snip", (0.95, 0.98), published={0.95: "1.6 (Lee et al. 2019)", 0.98: "2.4"}),
+    Procedure(SMALL, "Before training", "snip", (0.95, 0.98), {"control": "shuffle"}),
     Procedure(SMALL, "Tickets", "lottery-ticket", (0.964,)),
     Procedure(SMALL, "Tickets", "lottery-ticket", (0.964,), {"rewind": 0.1}),
     Procedure(SMALL, "Tickets", "lottery-ticket", (0.964,), {"control": "scratch"}),
@@ -131,7 +132,7 @@ def rows(procedure: Procedure, result: Mapping[str, Any]) -> list[list[str]]:
         cells = common.cells(result, procedure.method, sparsity)
         kept = 100 * statistics.mean(cell["kept"] / cell["weights"] for cell in cells)
         test, dense = (common.error([cell[key] for cell in cells]) for key in ("test", "reference_test"))
-        asked = "" if {"max_drop", "quality"} & procedure.changes.keys() else f" --sparsity {sparsity:.4g}"
+        asked = "" if {"max_drop", "quality"} & procedure.changes.keys() else f" --sparsity {sparsity:.12g}"
         published = procedure.published.get(sparsity, "")
         found.append([procedure.net, f"`{procedure.flags}{asked}`", f"{kept:.2f}", test, dense, published])
     return found
@@ -166,8 +167,10 @@ def main() -> None:
     made = common.paragraph(f"""Made by `python benchmarks/procedures.py`. MNIST, no augmentation; {epochs};
         batches of 128, Adam at 0.001; three rounds where there are rounds (of tickets each as long as dense training).
         Mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at the
-        final sparsity is tested, once. For neurons `--sparsity` is the share of units. Nothing was tuned; the published
-        nets were trained longer.""")
+        final sparsity is tested, once. For neurons `--sparsity` is the share of units, and biases go and are counted
+        with them; LeNet-5 has no ReLU after its convolutions, so that there `activity` ranks its dense layer alone.
+        `--control shuffle` beside SNIP is random pruning at initialization. Nothing was tuned; the published nets were
+        trained longer.""")
     target = common.RESULTS / "procedures.md"
     text = f"""# Procedures of the literature
 

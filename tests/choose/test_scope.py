@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -21,6 +23,26 @@ def test_erk_spends_the_budget_to_the_last_weight(shapes: list[tuple[int, int]],
     assert all(0 <= share <= 1 for share in shares.values())
     removed = sum(round(shares[name] * w.numel()) for name, w in weights.items())
     assert removed == round(sparsity * sum(w.numel() for w in weights.values()))
+
+
+@given(SHAPES, st.lists(st.floats(0, 1), min_size=2, max_size=20).map(sorted))
+def test_erk_gives_no_layer_back_what_it_took_at_less(shapes: list[tuple[int, int]], rising: list[float]) -> None:
+    weights = {f"layer{i}": torch.zeros(shape) for i, shape in enumerate(shapes)}
+    removed = [
+        {name: round(share * weights[name].numel()) for name, share in sc.erk(weights, s).items()} for s in rising
+    ]
+    for less, more in itertools.pairwise(removed):
+        assert all(less[name] <= more[name] for name in weights)
+
+
+def test_erk_under_a_rising_schedule_ends_at_the_count_asked_for() -> None:
+    # Largest remainders took five too many here: they give a layer less of a larger budget now and then.
+    torch.manual_seed(0)
+    weights = {f"l{i}": torch.randn(n, m) for i, (n, m) in enumerate([(7, 9), (31, 5), (3, 40), (11, 13), (23, 2)])}
+    choice, masks = sc.Choice(scope=sc.PerTensor(), allocation=sc.erk), None
+    for step in range(1, 101):
+        masks = choice(weights, 0.9 * step / 100, within=masks)
+    assert masks is not None and masks.count().removed == round(0.9 * sum(w.numel() for w in weights.values()))
 
 
 def test_erk_makes_larger_layers_sparser_in_the_published_proportion() -> None:

@@ -33,8 +33,10 @@ def values(name: str) -> st.SearchStrategy[Any]:
 
 
 def together(found: dict[str, Any]) -> Settings:
-    """Make settings of values that are legal each by itself: thresholds leave a search nothing to search for."""
-    return Settings(**(found | {"max_drop": 0.0} if found["quality"] else found))
+    """Make settings of values that are legal each by itself: some leave a search or a teacher nothing to do."""
+    if found["quality"] or found["layers"]:
+        found = found | {"max_drop": 0.0}
+    return Settings(**(found | {"distill": 0.0} if not found["epochs"] else found))
 
 
 SETTINGS = st.fixed_dictionaries({name: values(name) for name in FIELDS}).map(together)

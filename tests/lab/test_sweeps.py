@@ -48,6 +48,28 @@ def test_a_sweep_runs_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
         sweeps.sweep(dataclasses.replace(BASE, batch_size=8), GRID, tmp_path / "s", say=quiet)
 
 
+def test_dense_nets_are_shared_with_those_of_the_same_training_alone(tmp_path: Path) -> None:
+    one, dense = sweeps.Grid(("random",), (0.5,), (0,)), runs.Options(dense=tmp_path / "dense")
+    bare = dataclasses.replace(BASE, prune_epochs=0, retrain_l1=1e-4, scope="lamp")
+    for name, base in {"bare": bare, "base": BASE}.items():
+        assert not sweeps.sweep(base, one, tmp_path / name, dense, say=quiet)["failed"]
+    for n, change in enumerate([{"epochs": 3}, {"validation": 0.3}, {"prune_epochs": 1}, {"l1": 1e-4}]):
+        other = dataclasses.replace(BASE, **change)
+        failed = sweeps.sweep(other, one, tmp_path / str(n), dense, say=quiet)["failed"]
+        assert "dense net of other settings" in failed[0]["error"] and next(iter(change)) in failed[0]["error"]
+    for record in (tmp_path / "dense").rglob("*.toml"):
+        record.unlink()
+    assert "nothing tells how" in sweeps.sweep(BASE, one, tmp_path / "old", dense, say=quiet)["failed"][0]["error"]
+
+
+def test_sparsity_is_counted_over_what_may_be_pruned(tmp_path: Path) -> None:
+    few = sweeps.Grid(("one-shot", "small-dense"), (0.5,), (0,))
+    result = sweeps.sweep(dataclasses.replace(BASE, ignore="fc2"), few, tmp_path / "s", say=quiet)
+    pruned, narrow = result["cells"]
+    assert pruned["weights"] == narrow["weights"] == 64 * 16
+    assert pruned["achieved"] == narrow["achieved"] == 0.5
+
+
 def test_statistics_are_those_of_the_seeds(tmp_path: Path) -> None:
     result = sweeps.sweep(BASE, GRID, tmp_path / "s", jobs=2, say=quiet)
     for row in result["summary"]:

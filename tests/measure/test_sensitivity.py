@@ -160,6 +160,17 @@ def test_an_allocation_spends_exactly_the_budget(found: sc.Sensitivity, sparsity
         assert set(shares.values()) == {sparsity}
 
 
+@settings(max_examples=200, deadline=None)
+@given(sensitivities(), st.floats(0, 1))
+def test_shares_of_whole_weights_remove_exactly_the_count(found: sc.Sensitivity, sparsity: float) -> None:
+    shares, whole = found.allocation(sparsity), found.allocation(sparsity, whole=True)
+    counts = {name: whole[name] * size for name, size in found.sizes.items()}
+    assert sum(map(round, counts.values())) == round(sparsity * sum(found.sizes.values()))
+    for name, size in found.sizes.items():
+        assert counts[name] == pytest.approx(round(counts[name]), abs=1e-6) and 0 <= whole[name] <= 1
+        assert abs(counts[name] - shares[name] * size) < 1 + 1e-3
+
+
 def test_removing_everything_is_not_left_to_rounding() -> None:
     curves = {"a": dict.fromkeys((0.25, 0.5, 0.75, 1.0), 0.0), "b": {0.25: 0.0, 0.5: 0.0, 0.75: 0.0, 1.0: -1.0}}
     assert sc.Sensitivity(0.0, curves, {"a": 1, "b": 1}).allocation(1.0) == {"a": 1.0, "b": 1.0}

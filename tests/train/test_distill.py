@@ -70,6 +70,20 @@ def test_at_weight_one_labels_do_not_count_and_nothing_is_below_zero(seed: int, 
     assert torch.equal(loss, sc.distillation(logits, teacher, (labels + 1) % 4, weight=1.0, temperature=temperature))
 
 
+def test_outputs_in_bfloat16_are_compared_in_float32() -> None:
+    logits, _, labels = case(0)
+    near = (logits + 0.01 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))).detach().float()
+    slopes = []
+    for auto in (False, True):
+        student = logits.detach().float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=auto):
+            loss = sc.distillation(student, near, labels, 1.0)
+        loss.backward()
+        assert loss.dtype == torch.float32 and student.grad is not None
+        slopes.append(student.grad)
+    assert torch.equal(*slopes)
+
+
 def test_no_gradient_flows_into_the_teacher() -> None:
     student, teacher = torch.nn.Linear(3, 4), torch.nn.Linear(3, 4)
     x, labels = torch.randn(6, 3), torch.arange(6) % 4

@@ -114,8 +114,9 @@ def erk(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
         if not full:
             break
         whole |= full
-    exact = {n: float(sizes[n]) if n in whole else scale * slope.get(n, 0.0) * sizes[n] for n in sizes}
-    kept = _largest_remainder(exact, budget)
+    kept = {name: sizes[name] for name in sizes.keys() - slope.keys()}  # vectors, and what is empty
+    weights_of = {name: slope[name] * sizes[name] for name in sizes if name in slope}
+    kept |= _divided(weights_of, sizes, budget - sum(kept.values()), scale)
     return {name: 1 - kept[name] / sizes[name] if sizes[name] else 0.0 for name in weights}
 
 
@@ -155,10 +156,24 @@ def scaled(shares: Mapping[str, float], at: float) -> Callable[[Mapping[str, Ten
     return allocate
 
 
-def _largest_remainder(exact: Mapping[str, float], total: int) -> dict[str, int]:
-    """Round shares to whole numbers that add up to ``total``; ties go to the earlier name."""
-    floor = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: (floor[name] - exact[name], name))
-    for name in by_remainder[: total - sum(floor.values())]:
-        floor[name] += 1
-    return floor
+def _divided(shares: Mapping[str, float], sizes: Mapping[str, int], total: int, scale: float) -> dict[str, int]:
+    """Divide ``total`` in proportion to ``shares``, in whole numbers and none above its size; ties go by name.
+
+    By Webster's method: the highest of all share / (2 k + 1), k = 0, 1, ..., get one each. So no part grows when the
+    total shrinks, as it may with largest remainders, and masks that a schedule tightens end at the count asked for.
+
+    Args:
+        shares: by name, above 0.
+        sizes: by name.
+        total: at most the sum of the sizes.
+        scale: factor on the shares that nearly gives the total: few are left to correct.
+    """
+    parts = {name: min(sizes[name], int(scale * share + 0.5)) for name, share in shares.items()}
+    for _ in range(total - sum(parts.values())):
+        room = (name for name in shares if parts[name] < sizes[name])
+        parts[min(room, key=lambda name: (-shares[name] / (2 * parts[name] + 1), name))] += 1
+    for _ in range(sum(parts.values()) - total):
+        some = (name for name in shares if parts[name])
+        # Of equals the later name was last to get one, so it is first to lose it.
+        parts[max(some, key=lambda name: (-shares[name] / (2 * parts[name] - 1), name))] -= 1
+    return parts

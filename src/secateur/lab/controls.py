@@ -10,6 +10,7 @@ import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.checkpoint import snapshot
 from secateur.lab.data.lookup import LabError
+from secateur.lab.methods.neurons import units_by_lot
 
 __all__ = ["TABLE"]
 
@@ -24,8 +25,12 @@ def _scratch(bench: Bench) -> None:
 
 
 def _shuffle(bench: Bench) -> None:
-    """The same, with the mask of every layer drawn by lot at that layer's sparsity."""
+    """The same, with what every layer keeps drawn by lot: as many weights, or where units were pruned units."""
     masks = _masks(bench)
+    bench.facts.pop("dead", None)  # of the method's mask
+    if "units" in bench.facts:
+        _train_anew(bench, units_by_lot(bench, masks))
+        return
     shares = {name: masks.count(name).sparsity for name in masks}
     way = sc.Choice(
         criterion=partial(sc.criteria.random, seed=bench.settings.seed), scope=sc.PerTensor(), allocation=shares

@@ -139,7 +139,7 @@ class Phase:
         if self.training.bits:
             books = sc.codebooks(sc.prunable(desk.model, biases=True), self.training.bits)
             self.sharing = sc.share(self.optimizer, books)
-            # Untrained centroids are a result too, which training has to beat.
+        if self.training.from_here:
             self.best, self.best_accuracy = checkpoint.snapshot(desk.model), self._validate()
 
     def run_epoch(self) -> None:

@@ -31,7 +31,9 @@ def quantize(bench: Bench, path: Path) -> Quantized:
     """Let the weights of the bench's model share few values, train these, and pack it; the bench is left as it is."""
     settings = bench.settings
     twin = bench.fork(settings, "quantized")
-    training = Training(rate=_RATE * settings.retrain_rate, smoothing=settings.smoothing, bits=settings.bits)
+    # Untrained centroids are a result too, which training has to beat.
+    rate = _RATE * settings.retrain_rate
+    training = Training(rate=rate, smoothing=settings.smoothing, bits=settings.bits, from_here=True)
     twin.phase("share", settings.share_epochs, training=training)
     model = copy.deepcopy(twin.model).eval().cpu()
     packed = sc.pack(model, path, bits=settings.bits)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import shutil
-from collections.abc import Iterator
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,22 +20,18 @@ from secateur.lab.bench import Bench, Outcome
 from secateur.lab.data import Dataset, Split, load
 from secateur.lab.engines import compile_and_time
 from secateur.lab.environment import environment
+from secateur.lab.folders import ENGINE, RunFolderError, claim, claim_dense, locked
 from secateur.lab.journal import Journal
 from secateur.lab.methods.heeds import unheeded
 from secateur.lab.quantizing import quantize
-from secateur.lab.settings import Settings, read_settings, write_settings
+from secateur.lab.settings import Settings, write_settings
 from secateur.lab.shrinking import describe, shrunk
 from secateur.lab.tested import accuracy_on
 from secateur.lab.threads import torch_at
-from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
+from secateur.measure.report import Share
+from secateur.vocabulary import CorruptFileError
 
 __all__ = ["Options", "RunFolderError", "read_result", "run", "train_dense"]
-
-ENGINE = "engine.sct"
-
-
-class RunFolderError(SecateurError):
-    """A run folder is in use, or was made by other settings."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +67,8 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
         CorruptFileError: a data or checkpoint file is damaged.
     """
     method = methods.find(settings.method)
-    _claim(folder, settings, options.again)
-    with _locked(folder):
+    claim(folder, settings, options.again)
+    with locked(folder):
         if (folder / "result.json").exists():
             return read_result(folder)
         with torch_at(settings.threads), Journal(folder, options.events, options.bar).open() as journal:
@@ -111,7 +105,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 def train_dense(settings: Settings, folder: Path, options: Options = Options()) -> None:
     """Train only the dense network and its reference into ``folder``, for the runs that share them."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder), torch_at(settings.threads), Journal(folder).open() as journal:
+    with locked(folder), torch_at(settings.threads), Journal(folder).open() as journal:
         bench = _bench(settings, folder, options, journal)
         _dense(bench, folder)
 
@@ -156,9 +150,11 @@ def _phases(bench: Bench, method: str, dense_folder: Path) -> tuple[dict[str, _N
 def _dense(bench: Bench, folder: Path) -> dict[str, _Net]:
     """Train the network to be pruned, and go on with a copy for as long as pruning takes: the fair reference."""
     settings = bench.settings
+    claim_dense(folder, "dense", settings)
     bench.phase("dense", settings.epochs, training=bench.dense_training(), folder=folder)
     nets = {"dense": _net(bench)}
     if settings.prune_epochs:
+        claim_dense(folder, "dense-longer", settings)
         bench.phase("dense-longer", settings.prune_epochs, training=bench.dense_training(), folder=folder)
         nets["dense_longer"] = _net(bench)
     return nets
@@ -176,9 +172,10 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None)
     accuracy: dict[str, Any] = {}
     reports: dict[str, sc.Report] = {}
     example = test.images[:1]
+    targets = set(bench.targets() if nets["pruned"].masks is None else nets["pruned"].masks)
     for key, net in nets.items():
         if key == "shrunk":  # its outputs were compared: it is no other network
-            reports[key] = sc.measure(net.model, example, timing=None)
+            reports[key] = _of(targets, sc.measure(net.model, example, timing=None))
             continue
         accuracy[key] = {
             "validation": net.outcome.validation,
@@ -193,7 +190,8 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None)
             asked = bench.asked if key == "pruned" and masks is not None else None
             if key == "dense" and masks is not None:  # the same targets, none of them pruned
                 masks = sc.Masks({each: torch.ones_like(mask) for each, mask in masks.items()})
-            reports[key] = sc.measure(net.model, example, masks=masks, target_sparsity=asked, timing=None)
+            report = sc.measure(net.model, example, masks=masks, target_sparsity=asked, timing=None)
+            reports[key] = _of(targets, report)
     with torch.inference_mode():
         calls = [partial(nets[key].model, example) for key in reports]
         times = sc.latencies(calls, sc.Timing(warmup=20, repeats=100))
@@ -218,6 +216,13 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None)
     }
 
 
+def _of(targets: Set[str], report: sc.Report) -> sc.Report:
+    """Count as targets those that could be pruned: not what ``--ignore`` and ``--include`` leave out."""
+    found = [layer for layer in report.layers if layer.name in targets]
+    share = Share(sum(layer.weights for layer in found), sum(layer.kept for layer in found))
+    return dataclasses.replace(report, targets=share)
+
+
 def _keep(nets: dict[str, _Net], folder: Path) -> None:
     """Write the pruned network, its masks and its smaller copy where a user looks for them."""
     net = nets["pruned"]
@@ -239,43 +244,3 @@ def _describe(data: Dataset) -> dict[str, Any]:
         "classes": data.classes,
         "notes": list(data.notes),
     }
-
-
-def _claim(folder: Path, settings: Settings, again: bool) -> None:
-    """Make the run folder, or check that the one there is this run's."""
-    config = folder / "config.toml"
-    if config.exists() and not again:
-        there = Settings(**read_settings(config))
-        different = settings.differences(there)
-        if different:
-            raise RunFolderError(
-                f"{folder} holds a run with other settings ({'; '.join(different)}); choose another --out, or start "
-                "it over with --again"
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        if not (config.exists() or {path.name for path in folder.iterdir()} <= _OURS):
-            raise RunFolderError(f"{folder} is not empty and is no run folder; choose another --out")
-        with _locked(folder):
-            for path in folder.iterdir():
-                if path.name != ".lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-_OURS = {".lock", "masks.safetensors", "metrics.jsonl", "model.safetensors", "phases", "tensorboard"}
-_OURS |= {"model.sct", "quantized.sct", "shrunk.sct", ENGINE}
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Refuse a second process in the same folder."""
-    try:
-        import filelock
-    except ImportError as error:
-        raise MissingExtraError("runs need filelock: pip install 'secateur[lab]'") from error
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise RunFolderError(f"another process is working in {folder}; wait for it or choose another --out") from error

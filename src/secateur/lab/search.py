@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from secateur.lab.bench import Bench
+from secateur.lab.training import DivergedError
 
 __all__ = ["STEPS", "highest_sparsity"]
 
@@ -24,20 +25,29 @@ def highest_sparsity(bench: Bench, method: Callable[[Bench], None]) -> Bench:
         method: prunes to ``bench.settings.sparsity``.
     """
     settings = bench.settings
-    floor = bench.last.validation - settings.max_drop / 100
+    floor = bench.last.validation - settings.max_drop / 100 - 1e-9  # a net exactly on it is within
     tries: list[dict[str, Any]] = []
+    diverged: list[str] = []
 
     def attempt(sparsity: float) -> Bench:
         fork = bench.fork(dataclasses.replace(settings, sparsity=sparsity), f"sparsity-{sparsity:.4f}")
         bench.journal.prefix = f"{sparsity:.4f}/"
-        method(fork)
-        bench.journal.prefix = ""
+        try:
+            method(fork)
+        finally:
+            bench.journal.prefix = ""
         return fork
 
     low, high, best = 0.0, 1.0, None
     for _ in range(STEPS):
         middle = (low + high) / 2
-        fork = attempt(middle)
+        try:
+            fork = attempt(middle)
+        except DivergedError:
+            diverged.append(f"training diverged at sparsity {middle:g}, which counts as beyond --max-drop")
+            tries.append({"sparsity": middle, "validation": 0.0, "within": False})
+            high = middle
+            continue
         within = fork.last.validation >= floor
         tries.append({"sparsity": middle, "validation": fork.last.validation, "within": within})
         if within:
@@ -46,5 +56,6 @@ def highest_sparsity(bench: Bench, method: Callable[[Bench], None]) -> Bench:
             high = middle
     best = best or attempt(0.0)
     best.settings, best.folder = settings, bench.folder
+    best.note(diverged)
     best.facts["search"] = {"floor": floor, "max_drop": settings.max_drop, "tries": tries, "sparsity": low}
     return best

@@ -101,7 +101,7 @@ class Settings:
         0.0,
         "pruning",
         "find the highest sparsity whose validation accuracy is at most so many "
-        "points (of 100) below dense; 0 prunes to --sparsity",
+        "points (of 100) below dense, to within 1/128; 0 prunes to --sparsity",
         0,
         100,
     )
@@ -147,6 +147,10 @@ class Settings:
             raise LabError(f"validation is a share above 0 and below 1, got {self.validation}")
         if self.quality and self.max_drop:
             raise LabError("quality sets thresholds, so max_drop has no sparsity to search for; leave one of them out")
+        if self.layers and self.max_drop:
+            raise LabError("layers gives sparsities, which max_drop does not search for; leave one of them out")
+        if self.distill and not self.epochs:
+            raise LabError("distill takes the trained dense net for a teacher, and without epochs there is none")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings by name."""

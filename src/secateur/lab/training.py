@@ -54,6 +54,7 @@ class Training:
             ``stop`` the last state is kept, not the best.
         stream: name of the phase whose batches to see; the phase's own if empty.
         bits: of codebooks whose values the weights share while these are trained; 0 for weights of their own.
+        from_here: the state that the phase begins in may be the best one, too.
     """
 
     rate: float = 1.0
@@ -68,6 +69,7 @@ class Training:
     stop: int | None = None
     stream: str = ""
     bits: int = 0
+    from_here: bool = False
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,12 @@ class Sensitivity:
         """
         return {name: _reach(self.whole, curve, drop) for name, curve in self.curves.items()}
 
-    def allocation(self, sparsity: float) -> dict[str, float]:
+    def allocation(self, sparsity: float, whole: bool = False) -> dict[str, float]:
         """Return sparsities by target that cost each the same drop by itself and make up ``sparsity`` in all.
 
         Args:
             sparsity: share of all the weights, in [0, 1].
+            whole: round to whole weights, so that round(sparsity * n) are removed in all.
 
         Raises:
             SelectionError: the sparsity is outside [0, 1].
@@ -57,6 +58,8 @@ class Sensitivity:
             >>> both = Sensitivity(0.9, {"a": {1.0: 0.5}, "b": {1.0: 0.1}}, {"a": 4, "b": 4})
             >>> {name: round(share, 3) for name, share in both.allocation(0.6).items()}
             {'a': 0.8, 'b': 0.4}
+            >>> both.allocation(0.6, whole=True)
+            {'a': 0.75, 'b': 0.5}
         """
         if not 0 <= sparsity <= 1:
             raise SelectionError(f"sparsity is a share between 0 and 1, got {sparsity}")
@@ -72,7 +75,8 @@ class Sensitivity:
                 low = middle
             else:
                 high = middle
-        return _exactly(self.at_drop(high), self.sizes, sparsity * total)
+        shares = _exactly(self.at_drop(high), self.sizes, sparsity * total)
+        return _whole(shares, self.sizes, round(sparsity * total)) if whole else shares
 
 
 def _reach(whole: float, curve: Mapping[float, float], drop: float) -> float:
@@ -99,6 +103,16 @@ def _exactly(shares: dict[str, float], sizes: Mapping[str, int], wanted: float) 
         else:
             high = middle
     return {name: min(1.0, max(0.0, share + high)) for name, share in shares.items()}
+
+
+def _whole(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, float]:
+    """Round shares to those of whole weights, ``total`` in all; the largest remainders are rounded up."""
+    exact = {name: shares[name] * sizes[name] for name in shares}
+    counts = {name: int(value + 1e-9) for name, value in exact.items()}  # a hair below a whole number is one
+    by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return {name: counts[name] / sizes[name] if sizes[name] else 0.0 for name in shares}
 
 
 @torch.no_grad()

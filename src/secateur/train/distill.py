@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,7 +35,9 @@ def distillation(
     loss = functional.cross_entropy(logits, labels)
     if not weight:
         return loss
-    soft = functional.log_softmax(logits / temperature, dim=1)
-    target = functional.log_softmax(teacher_logits.detach() / temperature, dim=1)
+    # At least in float32, also under autocast: in bfloat16 what sets two like outputs apart is mostly rounding.
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    soft = functional.log_softmax(logits.to(wide) / temperature, dim=1)
+    target = functional.log_softmax(teacher_logits.detach().to(wide) / temperature, dim=1)
     apart = functional.kl_div(soft, target, reduction="batchmean", log_target=True)
     return (1 - weight) * loss + weight * temperature**2 * apart

@@ -86,6 +86,40 @@ def test_layers_that_a_method_cannot_heed_are_refused_with_the_way_out(
         outcome(tmp_path / "run", method=method, layers="fc1=0.5", epochs=0, prune_epochs=0)
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "flags"),
+    [
+        ("three-step", {"quality": 1.0, "scope": "lamp", "layers": "fc1=0.5"}, "layers scope"),
+        ("threshold", {"distill": 0.5, "retrain_rate": 0.1, "retrain_l1": 0.1}, "distill retrain-l1 retrain-rate"),
+        ("threshold", {"distill": 0.5, "retrain_rate": 0.1, "control": "scratch"}, "retrain-rate"),
+        ("small-dense", {"distill": 0.5, "retrain_l2": 0.1}, "distill retrain-l2"),
+        ("snip", {"retrain_rate": 0.1, "l1": 0.1}, "retrain-rate"),
+        ("gradual", {"schedule": "constant", "initial_sparsity": 0.5}, "initial-sparsity"),
+        ("gradual", {"max_drop": 1.0, "sparsity": 0.5}, "sparsity"),
+        ("gradual", {"temperature": 2.0}, "temperature"),
+        ("one-shot", {"recalibrate": True}, "recalibrate"),
+        ("one-shot", {"recalibrate": True, "retrain_l1": 0.1, "prune_epochs": 0}, "retrain-l1"),
+        ("lottery-ticket", {"retrain_l1": 0.1, "prune_epochs": 0}, ""),
+    ],
+    ids=str,
+)
+def test_what_other_settings_leave_nothing_to_do_is_said(method: str, changes: dict[str, Any], flags: str) -> None:
+    told = unheeded(method, Settings(method=method, **changes))
+    assert told == [f"{method} makes nothing of --{flag}: it was passed over" for flag in flags.split()]
+
+
+def test_snip_trains_as_the_dense_net_does(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"method": "snip", "sparsity": 0.8}
+    plain, penalized = outcome(tmp_path / "plain", **common), outcome(tmp_path / "l1", **common, l1=1e-2)
+    assert any(not torch.equal(plain[name], penalized[name]) for name in plain)
+
+
+@pytest.mark.parametrize("changes", [{"layers": "fc1=0.5", "max_drop": 1.0}, {"epochs": 0, "distill": 0.5}], ids=str)
+def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(LabError):
+        Settings(**changes)
+
+
 def test_a_search_needs_a_sparsity_to_search_for() -> None:
     with pytest.raises(LabError, match="quality sets thresholds"):
         Settings(method="three-step", quality=1.0, max_drop=1.0)

@@ -21,7 +21,7 @@ def masked_retraining(bench: Bench) -> None:
     """Go on from the best model of freeze: mask the gradients of its zeros and retrain everything left."""
     epochs = bench.settings.prune_epochs
     _freeze(bench, epochs // 2)
-    bench.phase("masked", epochs - epochs // 2)
+    bench.phase("masked", epochs - epochs // 2, training=replace(bench.retraining(), from_here=True))
 
 
 def _freeze(bench: Bench, epochs: int) -> None:

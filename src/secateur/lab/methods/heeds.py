@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from secateur.lab.settings import Settings
 
 __all__ = ["HEEDS", "unheeded"]
 
 _SHAPE = ("scope", "layers")
 _RAMP = ("schedule", "initial_sparsity", "rise")
+_RETRAINING = ("retrain_rate", "retrain_l1", "retrain_l2", "distill", "temperature")
+
+# When what is left is trained: for as long as the dense net, anew from the start, not at all; else by --prune-epochs.
+_AS_LONG = ("lottery-ticket", "learning-rate-rewinding")
+_FROM_SCRATCH = ("snip", "small-dense")
+_NEVER = ("threshold", "threshold-layerwise")
 
 HEEDS: dict[str, tuple[str, ...]] = {
     "threshold": (),
@@ -43,10 +51,30 @@ def unheeded(method: str, settings: Settings) -> list[str]:
         []
     """
     heeded = HEEDS[method]
-    others = sorted({name for names in HEEDS.values() for name in names} - set(heeded))
+    others = {name for names in HEEDS.values() for name in names} - set(heeded)
     default = Settings()
-    passed = [name for name in others if getattr(settings, name) != getattr(default, name)]
-    if "quality" in heeded and settings.quality and settings.sparsity != default.sparsity:
-        passed.append("sparsity")
+    useless = sorted({*others, *_without_effect(method, settings)})
+    passed = [name for name in useless if getattr(settings, name) != getattr(default, name)]
     flags = [f"--{name.replace('_', '-')}" for name in passed]
     return [f"{method} makes nothing of {flag}: it was passed over" for flag in flags]
+
+
+def _without_effect(method: str, settings: Settings) -> Iterator[str]:
+    """Yield the settings that the method knows and that the other settings leave nothing to do."""
+    if method in _AS_LONG:
+        retrained = settings.epochs > 0
+    else:
+        retrained = settings.prune_epochs > 0 and method not in (*_FROM_SCRATCH, *_NEVER)
+    if not retrained:
+        # A control retrains at the full rate.
+        yield from _RETRAINING if settings.control == "none" else _RETRAINING[:1]
+    if not settings.distill:
+        yield "temperature"
+    if retrained or method in _FROM_SCRATCH or settings.control != "none":
+        yield "recalibrate"
+    if "quality" in HEEDS[method] and settings.quality:
+        yield from ("sparsity", *_SHAPE)
+    if "schedule" in HEEDS[method] and settings.schedule == "constant":
+        yield "initial_sparsity"
+    if settings.max_drop:
+        yield "sparsity"

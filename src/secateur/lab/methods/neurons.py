@@ -16,7 +16,7 @@ from secateur.lab.data import batches
 from secateur.lab.data.lookup import LabError
 from secateur.lab.methods.parts import rounds
 
-__all__ = ["neurons"]
+__all__ = ["neurons", "units_by_lot"]
 
 IMAGES = 4096  # that activations and gradients are averaged over
 
@@ -56,6 +56,18 @@ def _cut(bench: Bench, pairs: list[sc.Chain], sparsity: float) -> sc.Masks:
     return masks
 
 
+def units_by_lot(bench: Bench, masks: sc.Masks) -> sc.Masks:
+    """Return masks that leave every layer as many units as ``masks`` does, drawn by lot: the control."""
+    pairs = [p for p in sc.chains(bench.model, bench.data.train.images[:2]) if {p.writer, p.reader} <= masks.keys()]
+    generator = torch.Generator().manual_seed(bench.settings.seed)
+    drawn = {name: torch.ones_like(mask) for name, mask in masks.items()}
+    for pair in pairs:
+        rows = masks[pair.writer].flatten(1).any(1)
+        order = torch.randperm(len(rows), generator=generator)
+        drawn[pair.writer][order[: int((~rows).sum())].to(rows.device)] = False
+    return sc.drop_dead(sc.Masks(drawn, masks.targets), pairs)[0]
+
+
 def _with_one_each(scores: sc.Scores, within: Mapping[str, Tensor]) -> sc.Scores:
     """Raise the best unit of each layer above all others: without any unit nothing passes."""
     raised = {}
@@ -75,6 +87,9 @@ def _criterion(bench: Bench, pairs: list[sc.Chain]) -> Callable[[Mapping[str, Te
         data = batches(bench.data.train, bench.settings.batch_size, generator)
         sample = itertools.islice(data, -(-IMAGES // bench.settings.batch_size))
         stats = sc.stats.units(bench.model, sample, functional.cross_entropy, pairs)
+        always = [name for name, active in stats.active.items() if bool((active == 1).all())]
+        if kind == "activity" and always:
+            bench.note([f"activations of {', '.join(always)} are never zero, so activity ranks none of their units"])
         return partial(rules.activity if kind == "activity" else rules.taylor, chains=pairs, stats=stats)
     rule = {"incoming": rules.incoming, "outgoing": rules.outgoing, "product": rules.product}[kind]
     return partial(rule, chains=pairs)

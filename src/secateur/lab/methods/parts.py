@@ -96,7 +96,9 @@ def ramp(bench: Bench, share: float | None = None) -> sc.Schedule:
     end = round((settings.rise if share is None else share) * bench.steps(settings.prune_epochs))
     every = max(1, end // UPDATES)
     if settings.schedule == "constant":
-        return sc.ConstantSchedule(final, 0, end, every)
+        redrawn = settings.regrow or share is not None
+        # Without regrowth the first masks are the last, and every epoch may be the best.
+        return sc.ConstantSchedule(final, 0, end, every) if redrawn else sc.OneShotSchedule(final)
     if settings.schedule == "exponential" and final == 1:
         raise LabError("an exponential schedule never reaches sparsity 1; use another --schedule or less")
     kinds: dict[str, Callable[..., sc.Schedule]] = {

@@ -14,7 +14,7 @@ def sensitivity(bench: Bench) -> None:
     """Learn what each layer can bear by itself, prune all of them equally deep, then retrain what is left."""
     settings = bench.settings
     found = sc.sensitivity(bench.model, lambda _: bench.validate(), SPARSITIES, weights=bench.targets())
-    shares = found.allocation(settings.sparsity)
+    shares = found.allocation(settings.sparsity, whole=True)
     bench.facts["sensitivity"] = {
         "whole": found.whole,
         "curves": {name: [[s, score] for s, score in curve.items()] for name, curve in found.curves.items()},

@@ -6,6 +6,8 @@ from secateur.lab.bench import Bench
 
 __all__ = ["small_dense"]
 
+_NEAR = 0.05  # share of the budget by which the number of weights may miss it without a word
+
 
 def small_dense(bench: Bench) -> None:
     """Train a narrower dense model with as many weights as pruning would have left (a control)."""
@@ -16,6 +18,9 @@ def small_dense(bench: Bench) -> None:
     bench.facts["width"] = width
     bench.asked = None
     bench.replace(bench.fresh(settings.seed, width))
+    weights = sum(weight.numel() for weight in bench.targets().values())
+    if abs(weights - budget) > _NEAR * budget:
+        bench.note([f"small-dense was to have {budget:,.0f} target weights; the nearest width has {weights:,}"])
     bench.phase("small", settings.epochs + settings.prune_epochs, training=bench.dense_training())
 
 

@@ -29,4 +29,5 @@ def snip(bench: Bench) -> None:
     stats = sc.stats.gradients(bench.model, sample, functional.cross_entropy, bench.targets())
     way = sc.Choice(criterion=partial(sc.criteria.snip, stats=stats))
     epochs = settings.epochs + settings.prune_epochs
-    bench.phase("prune", epochs, Pruning(sc.OneShotSchedule(settings.sparsity), way))
+    # It is trained as the dense net is: there is nothing yet to retrain.
+    bench.phase("prune", epochs, Pruning(sc.OneShotSchedule(settings.sparsity), way), bench.dense_training())

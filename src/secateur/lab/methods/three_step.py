@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
 import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.checkpoint import snapshot
@@ -53,13 +56,20 @@ def _cut(bench: Bench, sparsity: float) -> sc.Masks:
 
 
 def _fixed(bench: Bench, turn: int) -> tuple[str, ...]:
-    """Return the layers that do not retrain in this round."""
+    """Return the layers, targets or not, that do not retrain in this round."""
     which = bench.settings.fixed
+    if which == "none":
+        return ()
     if which == "turns":
         which = ("convolutions", "dense")[turn % 2]
-    targets = bench.targets()
-    convolutions = {name for name, weight in targets.items() if weight.ndim > 2}
-    fixed = {"none": set(), "convolutions": convolutions, "dense": targets.keys() - convolutions}[which]
-    if len(fixed) == len(targets):
+    kinds = {"convolutions": _ConvNd, "dense": nn.Linear}
+    layers = {
+        name: next((kind for kind, each in kinds.items() if isinstance(module, each)), None)
+        for name, module in bench.model.named_modules()
+    }
+    fixed = tuple(name for name, kind in layers.items() if kind == which)
+    if set(layers.values()) <= {which, None}:
         raise LabError(f"--fixed {which} leaves no layer of {bench.settings.model} to retrain")
-    return tuple(sorted(fixed))
+    if not fixed:
+        bench.note([f"--fixed {which} fixes nothing: {bench.settings.model} has none"])
+    return fixed
