@@ -28,7 +28,6 @@ from secateur.lab.settings import Settings, write_settings
 from secateur.lab.shrinking import describe, shrunk
 from secateur.lab.tested import accuracy_on
 from secateur.lab.threads import torch_at
-from secateur.measure.report import Share
 from secateur.vocabulary import CorruptFileError
 
 __all__ = ["Options", "RunFolderError", "read_result", "run", "train_dense"]
@@ -219,8 +218,8 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None)
 def _of(targets: Set[str], report: sc.Report) -> sc.Report:
     """Count as targets those that could be pruned: not what ``--ignore`` and ``--include`` leave out."""
     found = [layer for layer in report.layers if layer.name in targets]
-    share = Share(sum(layer.weights for layer in found), sum(layer.kept for layer in found))
-    return dataclasses.replace(report, targets=share)
+    weights, kept = sum(layer.weights for layer in found), sum(layer.kept for layer in found)
+    return dataclasses.replace(report, targets=dataclasses.replace(report.targets, weights=weights, kept=kept))
 
 
 def _keep(nets: dict[str, _Net], folder: Path) -> None:
