@@ -35,14 +35,19 @@ def test_erk_gives_no_layer_back_what_it_took_at_less(shapes: list[tuple[int, in
         assert all(less[name] <= more[name] for name in weights)
 
 
-def test_erk_under_a_rising_schedule_ends_at_the_count_asked_for() -> None:
-    # Largest remainders took five too many here: they give a layer less of a larger budget now and then.
+@pytest.mark.parametrize(
+    ("shapes", "sparsity"), [([(9, 10), (5, 1), (8, 6)], 0.8), ([(9, 2, 3, 3), (7, 2), (12, 1)], 0.9)]
+)
+def test_erk_under_a_rising_schedule_ends_at_the_count_asked_for(
+    shapes: list[tuple[int, ...]], sparsity: float
+) -> None:
+    # Rounded by largest remainders these end one too low: now and then a layer gets less of a larger budget.
     torch.manual_seed(0)
-    weights = {f"l{i}": torch.randn(n, m) for i, (n, m) in enumerate([(7, 9), (31, 5), (3, 40), (11, 13), (23, 2)])}
+    weights = {f"layer{i}": torch.randn(shape) for i, shape in enumerate(shapes)}
     choice, masks = sc.Choice(scope=sc.PerTensor(), allocation=sc.erk), None
     for step in range(1, 101):
-        masks = choice(weights, 0.9 * step / 100, within=masks)
-    assert masks is not None and masks.count().removed == round(0.9 * sum(w.numel() for w in weights.values()))
+        masks = choice(weights, sparsity * step / 100, within=masks)
+    assert masks is not None and masks.count().removed == round(sparsity * sum(w.numel() for w in weights.values()))
 
 
 def test_erk_makes_larger_layers_sparser_in_the_published_proportion() -> None:
