@@ -23,7 +23,7 @@ import secateur as sc
 from secateur.lab import models
 from secateur.lab.data import load
 from secateur.lab.environment import environment
-from secateur.lab.exporting import load_network
+from secateur.lab.networks import load_network
 from secateur.lab.runs import read_result
 from secateur.lab.training import evaluate
 from secateur.measure.cost import size_in_bytes

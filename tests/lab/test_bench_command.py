@@ -12,7 +12,7 @@ from commands import call, without_runtimes
 import secateur as sc
 from secateur.lab import models, racing, subjects
 from secateur.lab.data import LabError
-from secateur.lab.packing import Made
+from secateur.lab.networks import Made
 from secateur.lab.subjects import Thinning
 
 RUN = ["--model", "mlp:24", "--epochs", "1", "--prune-epochs", "1", "--quiet", "--bits", "0"]

@@ -72,7 +72,7 @@ BAD = [
     (["report", "nowhere"], 1, "nowhere"),
     (["inspect", "nowhere"], 2, "nowhere"),
     (["export"], 2, "PATH"),
-    (["export", "nowhere"], 2, "no folder nowhere"),
+    (["export", "nowhere"], 2, "no file nowhere"),
     (["export", "."], 2, "no config.toml"),
     (["export", ".", "--model", "mlp:16"], 2, "leave --model out"),
 ]

@@ -15,7 +15,7 @@ from commands import call
 import secateur as sc
 from secateur import native
 from secateur.engine import load
-from secateur.lab.exporting import load_network
+from secateur.lab.networks import load_network
 
 TINY = ["--epochs", "1", "--prune-epochs", "1", "--quiet", "--bits", "0"]
 

@@ -11,7 +11,7 @@ from commands import call
 from safetensors.torch import load_file, save_file
 
 import secateur as sc
-from secateur.lab.exporting import load_network
+from secateur.lab.networks import load_network
 
 TINY = ["--model", "mlp:16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--sparsity", "0.8"]
 

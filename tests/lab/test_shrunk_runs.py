@@ -11,8 +11,8 @@ from commands import call
 from safetensors.torch import load_file
 
 import secateur as sc
-from secateur.lab.exporting import load_network
 from secateur.lab.models import build
+from secateur.lab.networks import load_network
 
 TINY = ["--model", "mlp:24-16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--bits", "0"]
 

@@ -197,13 +197,14 @@ def shrink(path: Path, out: Path | None, model: str | None, shape: tuple[int, in
       secateur shrink pruned.keras --out small.keras
     """
     from secateur.lab import keras_models, packing
+    from secateur.lab.networks import Made
 
     if keras_models.is_keras(path):
         if model:
             raise LabError(f"the Keras file {path} knows its network: leave --model out")
         record, file = keras_models.shrink(path, out)
     else:
-        record, file = packing.shrink(path, out, packing.Made(model or "", shape, classes))
+        record, file = packing.shrink(path, out, Made(model or "", shape, classes))
     click.echo(f"{record}\nshrunk: {file}")
 
 
@@ -224,9 +225,10 @@ def export(
       secateur export runs/digits-lenet-300-100-neurons-s0.5-seed0 --shrunk
       secateur export pruned.safetensors --model resnet-20 --shape 3,32,32
     """
-    from secateur.lab import exporting, packing
+    from secateur.lab import exporting
+    from secateur.lab.networks import Made
 
-    made = packing.Made(model or "", shape, classes)
+    made = Made(model or "", shape, classes)
     click.echo(exporting.export_shrunk(path, out, made) if shrunk else exporting.export(path, out, made))
 
 
@@ -254,7 +256,7 @@ def bench(what: str, model: str | None, out: tuple[Path, ...], **flags: Any) -> 
       secateur bench model.sct --model lenet-5 --out times.md --out times.json
     """
     from secateur.lab import racing, show, subjects
-    from secateur.lab.packing import Made
+    from secateur.lab.networks import Made
     from secateur.lab.timing import Pace
 
     for path in out:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 import secateur as sc
-from secateur.files import read_tensors
-from secateur.lab import models, runs
 from secateur.lab.data import LabError
-from secateur.lab.settings import Settings, read_settings
+from secateur.lab.networks import Made, network
 from secateur.lab.shrinking import shrunk
-from secateur.vocabulary import CorruptFileError
 
 if TYPE_CHECKING:
     from secateur.integrations.onnx import Export
-    from secateur.lab.packing import Made
 
-__all__ = ["ShrunkExport", "export", "export_shrunk", "load_network"]
+__all__ = ["ShrunkExport", "export", "export_shrunk"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ def export(path: Path, out: Path | None = None, made: Made | None = None) -> Exp
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         OSError: ``out`` cannot be written.
     """
-    model, images = _network(path, made)
+    model, images = network(path, made)
     from secateur.integrations import onnx
 
     return onnx.export(model, images, out or _beside(path, "model", ".onnx"))
@@ -78,7 +70,7 @@ def export_shrunk(path: Path, out: Path | None = None, made: Made | None = None)
     Raises:
         LabError: as :func:`export`, or no unit is dead.
     """
-    model, images = _network(path, made)
+    model, images = network(path, made)
     small = shrunk(model, images)
     record = None if small is None else sc.shrinkage(small)
     if small is None or record is None:
@@ -94,71 +86,5 @@ def export_shrunk(path: Path, out: Path | None = None, made: Made | None = None)
     return ShrunkExport(done, whole, record.parameters)
 
 
-def _network(path: Path, made: Made | None) -> tuple[nn.Module, torch.Tensor]:
-    """Return a network, and images of the shape that it takes."""
-    if path.is_file():
-        from secateur.lab.packing import network_of
-
-        model, shape = network_of(path, made)
-    elif made is not None and made.model:
-        raise LabError(f"the run in {path} knows its network: leave --model out")
-    else:
-        model, shape = load_network(path)
-    return model, torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-
-
 def _beside(path: Path, name: str, suffix: str) -> Path:
     return path.with_suffix(suffix) if path.is_file() else path / f"{name}.onnx"
-
-
-def load_network(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
-    """Return the pruned network of a finished run, in eval mode, and the shape (C, H, W) of its images.
-
-    Raises:
-        LabError: there is no finished run, or its model's code cannot be imported.
-        CorruptFileError: a file of the run is damaged, or the model's code has changed.
-    """
-    settings, weights = _finished(folder), folder / "model.safetensors"
-    result = runs.read_result(folder)
-    try:
-        channels, height, width = result["data"]["shape"]
-        classes, factor = result["data"]["classes"], result["facts"].get("width", 1.0)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CorruptFileError(
-            f"{folder / 'result.json'} does not describe its data; {_anew(settings, folder)}"
-        ) from error
-    shape = channels, height, width
-    model = models.build(settings.model, shape, classes, dropout=settings.dropout, width=factor)
-    state, _ = read_tensors(weights)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise CorruptFileError(
-            f"{weights} does not fit the model {settings.model}: either has changed since the run "
-            f"({str(error).splitlines()[-1].strip()}); {_anew(settings, folder)}"
-        ) from error
-    return model.eval(), shape
-
-
-def _finished(folder: Path) -> Settings:
-    """Return the settings of a run that has all of its files."""
-    if not folder.is_dir():
-        raise LabError(f"there is no folder {folder}; name that of a finished run, such as those in runs/")
-    if (folder / "cells").is_dir():
-        raise LabError(f"{folder} holds a sweep; name the folder of one of its runs, in {folder / 'cells'}")
-    if not (folder / "config.toml").exists():
-        raise LabError(f"{folder} holds no run (no config.toml in it); name the folder of a finished one")
-    settings = Settings(**read_settings(folder / "config.toml"))
-    if not (folder / "result.json").exists():
-        raise LabError(f"the run in {folder} is not finished; go on with: {_command(settings, folder)}")
-    if not (folder / "model.safetensors").exists():
-        raise LabError(f"{folder} has lost its model.safetensors; {_anew(settings, folder)}")
-    return settings
-
-
-def _command(settings: Settings, folder: Path) -> str:
-    return f"{settings.command()} --out {shlex.quote(str(folder))}"
-
-
-def _anew(settings: Settings, folder: Path) -> str:
-    return f"run it anew with: {_command(settings, folder)} --again"

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import nn
 
 import secateur as sc
 from secateur.files import read_tensors, write_tensors
-from secateur.lab import models
 from secateur.lab.data import LabError
-from secateur.lab.exporting import load_network
+from secateur.lab.networks import Made, check_file, load_network, network
 from secateur.lab.shrinking import shrunk
-from secateur.vocabulary import BadTargetError
 
-__all__ = ["Made", "network_of", "pack", "shrink", "unpack"]
-
-
-@dataclass(frozen=True)
-class Made:
-    """How a network is made whose tensors alone are in a file: its name, the shape (C, H, W) of its images, classes."""
-
-    model: str
-    shape: tuple[int, int, int] = (1, 28, 28)
-    classes: int = 10
+__all__ = ["pack", "shrink", "unpack"]
 
 
 def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Packed:
@@ -44,7 +29,7 @@ def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Pac
     if path.is_dir():
         model, _ = load_network(path)
         return sc.pack(model, out or path / "model.sct", bits=bits)
-    _check(path)
+    check_file(path)
     tensors, metadata = read_tensors(path)
     if "sct" in metadata:
         raise LabError(f"{path} is packed already; `secateur inspect {path}` shows what is in it")
@@ -64,7 +49,7 @@ def unpack(path: Path, out: Path | None = None) -> Path:
         OSError: ``out`` cannot be written.
     """
     path = path / "model.sct" if path.is_dir() else path
-    _check(path)
+    check_file(path)
     out = out or path.with_suffix(".unpacked.safetensors")
     write_tensors(out, sc.unpack(path), {"format": "pt", **sc.read_index(path).metadata})
     return out
@@ -85,10 +70,7 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
         CorruptFileError: a file is damaged.
         OSError: ``out`` cannot be written.
     """
-    if path.is_dir() and made is not None and made.model:
-        raise LabError(f"the run in {path} knows its network: leave --model out")
-    model, shape = load_network(path) if path.is_dir() else network_of(path, made)
-    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    model, images = network(path, made)
     small = shrunk(model, images)
     if small is None:
         raise LabError(
@@ -103,34 +85,3 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
     else:
         sc.pack(small, out)
     return record, out
-
-
-def network_of(path: Path, made: Made | None) -> tuple[nn.Module, tuple[int, int, int]]:
-    """Return the network whose tensors are in a file, in eval mode, and the shape of its images.
-
-    Args:
-        path: of a packed or a safetensors file.
-        made: how the network is made.
-
-    Raises:
-        LabError: there is no such file, or its network is not named or another.
-        CorruptFileError: the file is damaged.
-    """
-    _check(path)
-    if made is None or not made.model:
-        raise LabError(f"{path} holds tensors alone: name their network too, as in --model lenet-5 --shape 1,28,28")
-    model = models.build(made.model, made.shape, made.classes)
-    try:
-        tensors, metadata = read_tensors(path)
-        if "sct" in metadata:
-            return sc.unpack(path, into=model).eval(), made.shape
-        model.load_state_dict(tensors)
-    except (RuntimeError, BadTargetError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise LabError(f"{path} does not fit {made.model} of {made.classes} classes: {reason}") from error
-    return model.eval(), made.shape
-
-
-def _check(path: Path) -> None:
-    if not path.is_file():
-        raise LabError(f"there is no file {path}; name a packed or a safetensors file, or the folder of a finished run")

@@ -14,8 +14,7 @@ import secateur as sc
 from secateur.engine import load
 from secateur.lab import models
 from secateur.lab.data import LabError
-from secateur.lab.exporting import load_network
-from secateur.lab.packing import Made, network_of
+from secateur.lab.networks import Made, load_network, network_of
 
 __all__ = ["SCOPES", "Subject", "Thinning", "find", "thin"]
 
