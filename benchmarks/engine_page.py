@@ -38,11 +38,11 @@ def page(folder: Path) -> str:
 
 _READINGS = """Small nets and stacks are measured twice: with their first layer dense, and with all layers pruned.
     LeNet-300-100 with a dense first layer keeps 235,200 of its 266,200 weights there, 0.94 MB that have to pass by in
-    every call; the second cache of this processor hands out some 60 to 90 GB a second, which makes more than 10 µs."""
+    every call, which takes most of its time."""
 _ROWS = """Milliseconds or microseconds of a call, median and quartiles; how many times faster the engine is than each
     rival, median and quartiles over the turns, and the rival's own median. "One ranking" is the same net with as many
-    zeros, but pruned globally, so that some layers keep more than others. Error: largest difference from torch in
-    float64 as a share of the largest output, of the engine."""
+    zeros, but pruned globally, so that some layers keep more than others. A dash: not measured. Error: largest
+    difference from torch in float64 as a share of the largest output, of the engine."""
 _THREADS = """With as many samples as threads or more, each thread computes whole samples. With one, every layer is
     divided by output channels, and all of it has to go to the other core before the next begins."""
 _EVEN = """How many times faster the engine is than torch eager and than ONNX Runtime with fewer zeros, pruned layer by

@@ -137,7 +137,7 @@ CLAIMS = (
     ),
     Claim(
         "Weights pruned and fine-tuned beat the same mask trained from scratch",
-        "Han et al. 2015 (arXiv 1506.02626), section 3.4; doubted by Liu et al. 2019 (arXiv 1810.05270) for filters",
+        "Han et al. 2015 (arXiv 1506.02626), section 3.3; doubted by Liu et al. 2019 (arXiv 1810.05270) for filters",
         (Comparison("kept weights over new ones", ("", "gradual", "test"), (":scratch", "gradual", "test"), HIGH),),
     ),
     Claim(

@@ -166,9 +166,9 @@ def page(found: Mapping[float, list[dict[str, Any]]]) -> str:
     dense = common.accuracy([each["dense"] for each in next(iter(found.values()))])
     made = f"""Made by `python benchmarks/latency_allocation.py` on {machine["date"]}, {machine["processor"]}, one
         thread; secateur {machine["secateur"]}, torch {machine["torch"]}, Python {machine["python"]}. LeNet-5 on
-        Fashion-MNIST, {BASE.epochs} epochs dense, {BASE.prune_epochs} epochs of gradual pruning; test accuracy in
-        percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; trained dense as long: {dense}.
-        Times are medians of calls of one image, the two nets in turns."""
+        Fashion-MNIST, {BASE.epochs} epochs dense, {BASE.prune_epochs} epochs of gradual pruning, in bfloat16;
+        test accuracy in percent, mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; trained dense as
+        long: {dense}. Times are medians of calls of one image, the two nets in turns."""
     how = """The times a layer takes at each sparsity are measured on the dense net (`sc.layer_times`). "By time" are
         the sparsities of `LayerTimes.allocation`, for the time that the globally pruned net should take by the same
         curves. "Times faster" is what the two took in the end."""

@@ -96,8 +96,8 @@ def main() -> None:
     made = common.paragraph(f"""Made by `python benchmarks/memory.py` on {machine["date"]}, {machine["processor"]}, one
         thread; secateur {sc.__version__}, torch {machine["torch"]}. Training steps, batch {BATCH}, bfloat16, images of
         MNIST's and CIFAR-10's shapes; processes in turns, {options.pairs} of each kind, medians.
-        `secateur.lab.memory.memory_kept` stands around the lab's training and evaluation. After the first
-        time blocks of up to 32 MB stay reused in that process, in what it times for a report too.""")
+        `secateur.lab.memory.memory_kept` stands around the lab's training and evaluation. Once used,
+        blocks of up to 32 MB go on being reused in that process, also while it takes latencies for a report.""")
     head = ["net", "step as usual, ms", "memory kept, ms", "times faster (least to largest)"]
     text = common.markdown([*head, "peak as usual, MB", "memory kept, MB"], lines)
     write_text(common.RESULTS / "memory.md", f"# Memory kept between steps\n\n{made}\n\n{text}\n")

@@ -163,9 +163,13 @@ def main() -> None:
     if not results:
         print("the page is written once a sweep is there")
         return
+    small = NETS[SMALL]
+    short, long = small.epochs, small.epochs + small.prune_epochs
     epochs = "; ".join(f"{name}: {base.epochs} epochs dense, then {base.prune_epochs}" for name, base in NETS.items())
     made = common.paragraph(f"""Made by `python benchmarks/procedures.py`. MNIST, no augmentation; {epochs};
-        batches of 128, Adam at 0.001; three rounds where there are rounds (of tickets each as long as dense training).
+        LeNet-5 in bfloat16; batches of 128, Adam at 0.001; three rounds where there are rounds. Those of tickets train
+        as long each as the dense net at first, so that the last weights of a ticket have had {short} epochs, those of
+        learning-rate rewinding {4 * short}, their dense reference {long}.
         Mean ± standard deviation over seeds {", ".join(map(str, SEEDS))}; the best epoch on validation data at the
         final sparsity is tested, once. For neurons `--sparsity` is the share of units, and biases go and are counted
         with them; LeNet-5 has no ReLU after its convolutions, so that there `activity` ranks its dense layer alone.

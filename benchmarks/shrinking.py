@@ -26,7 +26,7 @@ REPEATS = 5
 
 def seconds_table() -> list[str]:
     """Return the table of how long a shrink takes, the tracing and both checks of outputs included."""
-    lines = ["| net | input | rows removed | parameters | left | seconds: median (range) | outputs differ by |"]
+    lines = ["| net | input | units removed | parameters | left | seconds: median (range) | outputs differ by |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name, side in (
         ("resnet-18", 32),
@@ -119,9 +119,9 @@ torch {machine["torch"]}, Python {machine["python"]}; seed 0, float32.
 
 ## Seconds to shrink
 
-Half the units of every group are masked, then `sc.shrink` traces the network, follows its units, deletes the dead ones
-and compares outputs on three inputs. Two threads, {REPEATS} times each; differences are shares of the outputs'
-range. Targets: ResNet-50 under 10 s, ResNet-18 under 3.
+Half of all units are masked, chosen in one ranking; then `sc.shrink` traces the network, follows its units, deletes
+the dead ones and compares outputs on three inputs. Two threads, {REPEATS} times each; differences are shares of
+the range of the outputs. Targets: ResNet-50 under 10 s, ResNet-18 under 3.
 
 {chr(10).join(seconds)}
 

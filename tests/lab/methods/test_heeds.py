@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from secateur.lab.methods.heeds import HEEDS, unheeded
 from secateur.lab.settings import Settings
 
 TINY: dict[str, Any] = {"model": "mlp:16", "epochs": 2, "prune_epochs": 4, "rounds": 2, "bits": 0}
+CARDS = Path(__file__).parents[3] / "docs" / "methods"
 OWN = sorted({name for names in HEEDS.values() for name in names})
 
 
@@ -60,6 +62,13 @@ def test_a_method_heeds_what_it_reads_and_nothing_else(
     read = Watched.seen & set(OWN)
     # A method with a scope of its own reads --layers to refuse them.
     assert read - heeded <= ({"layers"} if method not in ("random", "snip") else set()) and heeded <= read
+
+
+@pytest.mark.parametrize("method", methods.TABLE)
+def test_the_card_names_every_setting_of_its_own(method: str) -> None:
+    card = (CARDS / f"{method}.md").read_text(encoding="utf-8")
+    flags = [f"--{name.replace('_', '-')}" for name in HEEDS[method]]
+    assert not [flag for flag in flags if not re.search(rf"{flag}\b(?!-)", card)]
 
 
 def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
