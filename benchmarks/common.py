@@ -87,7 +87,13 @@ def cells(result: Mapping[str, Any], method: str, sparsity: float) -> list[dict[
     return [cell for cell in result["cells"] if cell["method"] == method and cell["sparsity"] == sparsity]
 
 
-def plot(lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]], title: str, path: Path, depth: float) -> None:
+def plot(
+    lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]],
+    title: str,
+    path: Path,
+    depth: float,
+    ratios: bool = False,
+) -> None:
     """Draw test accuracy over sparsity as an SVG: a line for each label, with the spread over seeds.
 
     Args:
@@ -95,18 +101,25 @@ def plot(lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]], title: st
         title: above the plot.
         path: of the file.
         depth: points below the best mean at which the plot ends.
+        ratios: the axis is the compression ratio, each doubling as long, which shows what happens near sparsity 1.
     """
     alt: Any = importlib.import_module("altair")
     rows: list[dict[str, Any]] = []
     for label, points in lines.items():
         for sparsity, values in points:
             mean, spread = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-            rows.append({"line": label, "x": sparsity, "mean": mean, "low": mean - spread, "high": mean + spread})
+            place = 1 / (1 - sparsity) if ratios else sparsity
+            rows.append({"line": label, "x": place, "mean": mean, "low": mean - spread, "high": mean + spread})
     floor = max(min(row["mean"] for row in rows), max(row["mean"] for row in rows) - depth)
-    scale = alt.Scale(domain=[floor, max(row["high"] for row in rows)], nice=False)
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", title="sparsity"), color=alt.Color("line:N", title=None, sort=list(lines))
-    )
+    top = max(row["high"] for row in rows)
+    scale = alt.Scale(domain=[floor - 0.04 * (top - floor), top], nice=False)
+    x = alt.X("x:Q", title="sparsity")
+    if ratios:
+        left, right = (pick(row["x"] for row in rows) for pick in (min, max))
+        axis = alt.Axis(values=[1, 2, 5, 10, 20, 50, 100, 200, 500], format="~g")
+        wide = alt.Scale(type="log", domain=[left / 1.05, right * 1.05], nice=False)
+        x = alt.X("x:Q", title="compression ratio (weights over weights kept)", scale=wide, axis=axis)
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=alt.Color("line:N", title=None, sort=list(lines)))
     line = base.mark_line(point=True, clip=True).encode(y=alt.Y("mean:Q", title="test accuracy, %", scale=scale))
     bars = base.mark_rule(clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
     path.parent.mkdir(parents=True, exist_ok=True)

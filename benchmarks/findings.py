@@ -252,15 +252,20 @@ def main() -> None:
 def page(results: Results, plots: Path) -> str:
     """Return the page; draw its plots."""
     head = ["net", "comparison", "sparsity", "first %", "second %", "difference, points", ""]
-    parts, summary = [], []
+    parts, summary, shown = [], [], None
     for number, claim in enumerate(CLAIMS, start=1):
         call, rows = judge(claim, results)
-        summary.append([f"[{claim.title}](#{number}-{_anchor(claim.title)})", f"**{call}**"])
+        calls = [row[-1] for row in rows]
+        told = f"{calls.count('held')} of {len(calls)} held, {calls.count('failed')} failed"
+        summary.append([f"[{claim.title}](#{number}-{_anchor(claim.title)})", f"**{call}**", told])
         pictures = "\n".join(_pictures(claim, number, results, plots))
         parts.append(
             f"## {number}. {claim.title}\n\n**{call.capitalize()}.** Source: {claim.source}.\n\n"
             f"{pictures}\n\n{common.markdown(head, rows)}\n"
         )
+        if claim.drawn and claim.drawn is not shown:
+            parts.append(f"All lines of the plots, test accuracy in percent:\n\n{_lines(claim.drawn, results)}\n")
+            shown = claim.drawn
     one = results[next(iter(NETS))]
     made = common.paragraph(f"""Made by `python benchmarks/findings.py --data-dir DATA` on {common.where(one)}.
         LeNet-300-100 on MNIST and LeNet-5 on Fashion-MNIST, three seeds.""")
@@ -277,7 +282,7 @@ did, and is undecided otherwise; one that says that there are cases held when ea
 little: read the differences. The penalties, L1 {L1:g} and L2 {L2:g}, leave dense LeNet-300-100 about as good as it is
 without; LeNet-5 has the same ones.
 
-{common.markdown(["claim", "here"], summary)}
+{common.markdown(["claim", "here", "comparisons"], summary)}
 
 {chr(10).join(parts)}"""
 
@@ -289,7 +294,7 @@ def _pictures(claim: Claim, number: int, results: Results, plots: Path) -> list[
         lines = claim.drawn or {_label(column): column for column in compared}
         path = plots / f"{number}-{net}.svg"
         points = {label: _points(results, net, column) for label, column in lines.items()}
-        common.plot(points, net, path, depth=12)
+        common.plot(points, net, path, depth=12, ratios=True)
         found.append(f"![{claim.title}, {net}](findings/{path.name})")
     return found
 
@@ -297,6 +302,16 @@ def _pictures(claim: Claim, number: int, results: Results, plots: Path) -> list[
 def _points(results: Results, net: str, column: Column) -> list[tuple[float, list[float]]]:
     found = ((sparsity, values(results, net, column, sparsity)) for sparsity in SPARSITIES)
     return [(sparsity, each) for sparsity, each in found if each]
+
+
+def _lines(drawn: Mapping[str, Column], results: Results) -> str:
+    rows = []
+    for net in NETS:
+        for label, column in drawn.items():
+            found = dict(_points(results, net, column))
+            means = [f"{statistics.mean(found[each]):.2f}" if each in found else "" for each in SPARSITIES]
+            rows.append([net, label, *means])
+    return common.markdown(["net", "", *(f"{each:g}" for each in SPARSITIES)], rows)
 
 
 def _label(column: Column) -> str:

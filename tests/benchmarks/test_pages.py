@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import findings
@@ -52,6 +54,19 @@ def results(better: float, worse: float) -> dict[str, Any]:
 def claim(*pairs: tuple[str, str], some: bool = False) -> findings.Claim:
     made = [findings.Comparison("", ("", one, "test"), ("", two, "test"), (0.5, 0.9)) for one, two in pairs]
     return findings.Claim("title", "source", tuple(made), some)
+
+
+def test_the_page_counts_comparisons_and_gives_the_numbers_of_lines_that_are_only_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {"one": ("", "a", "test"), "other": ("", "b", "test")}
+    once, twice = (dataclasses.replace(claim(pair), drawn=drawn) for pair in (("a", "b"), ("b", "a")))
+    monkeypatch.setattr(findings, "CLAIMS", (claim(("a", "b")), once, twice))
+    page = findings.page({net: each | MADE for net, each in results(0.9, 0.8).items()}, tmp_path)
+    assert "| **held** | 4 of 4 held, 0 failed |" in page and "| **failed** | 0 of 4 held, 4 failed |" in page
+    assert page.count("| lenet-5 | other | 80.10 |  | 80.10 |") == 1, "not twice, where two claims share their lines"
+    assert len(list(tmp_path.glob("*.svg"))) == 6
+    assert "compression ratio" in (tmp_path / "1-lenet-5.svg").read_text(encoding="utf-8")
 
 
 def test_a_claim_is_called_by_its_comparisons() -> None:
