@@ -112,8 +112,6 @@ def load_network(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
 
 def _finished(folder: Path) -> Settings:
     """Return the settings of a run that has all of its files."""
-    if not folder.is_dir():
-        raise LabError(f"there is no folder {folder}; name that of a finished run, such as those in runs/")
     if (folder / "cells").is_dir():
         raise LabError(f"{folder} holds a sweep; name the folder of one of its runs, in {folder / 'cells'}")
     if not (folder / "config.toml").exists():
