@@ -71,12 +71,11 @@ def test_a_method_repeats_by_its_seed(method: str, tmp_path: Path) -> None:
     assert outcome(0, "a") == outcome(0, "b") != outcome(1, "c")
 
 
-@pytest.mark.parametrize("method", sorted(methods.TABLE.keys() - {"threshold", "threshold-layerwise"}))
-def test_a_method_stopped_at_any_epoch_ends_the_same(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def assert_stops_change_nothing(own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is stopped again and again ends as one that is not."""
+
     def outcome(name: str) -> str:
-        result = runs.run(settings(method=method, distill=0.5, dropout=0.1), tmp_path / name)
+        result = runs.run(own, tmp_path / name)
         tensors, _ = read_tensors(tmp_path / name / "model.safetensors")
         kept = {key: result[key] for key in ("accuracy", "facts", "warnings")}
         return json.dumps(kept) + str([float(tensor.double().sum()) for _, tensor in sorted(tensors.items())])
@@ -88,7 +87,7 @@ def test_a_method_stopped_at_any_epoch_ends_the_same(
         nonlocal saves
         original(path, state)
         saves += 1
-        if saves % 3 == 0:  # again and again
+        if saves % 3 == 0:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(phase.checkpoint, "save", save)
@@ -101,6 +100,21 @@ def test_a_method_stopped_at_any_epoch_ends_the_same(
     else:
         pytest.fail("it never came to an end")
     assert saves > 3
+
+
+@pytest.mark.parametrize("method", sorted(methods.TABLE.keys() - {"threshold", "threshold-layerwise"}))
+def test_a_method_stopped_at_any_epoch_ends_the_same(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_stops_change_nothing(settings(method=method, distill=0.5, dropout=0.1), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_convolutional_net_stopped_at_any_epoch_ends_the_same(
+    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its weights have the channels innermost, and so must their moments.
+    assert_stops_change_nothing(settings(model="lenet-5", optimizer=optimizer, bits=0), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("method", sorted(methods.TABLE.keys() - NEEDS_RETRAINING - MASKLESS - {"neurons"}))
