@@ -56,6 +56,8 @@ BAD = [
     (["run", "--model", "no.such:thing"], 2, "no.such"),
     (["run", "--sparsity", "1.5"], 2, "between 0 and 1"),
     (["run", "--sparsity", "90%"], 2, "write 0.9"),
+    (["run", "--sparsity", "90%%"], 2, "between 0 and 1"),
+    (["run", "--sparsity", "²%"], 2, "between 0 and 1"),
     (["run", "--sparsity", "nan"], 2, "between 0 and 1"),
     (["run", "--sparsity", "much"], 2, "between 0 and 1"),
     (["run", "--epochs", "-1"], 2, "epochs"),

@@ -15,7 +15,7 @@ import torch
 
 from secateur.lab import bench, checkpoint, phase, runs, tested, training
 from secateur.lab.data import LabError, Split
-from secateur.lab.journal import read_metrics
+from secateur.lab.journal import Journal, read_metrics
 from secateur.lab.settings import Settings
 from secateur.vocabulary import CorruptFileError
 
@@ -218,6 +218,47 @@ def test_a_checkpoint_of_another_model_and_a_damaged_result_are_named(tmp_path: 
     checkpoint.save(tmp_path / "run" / "phases" / "dense.safetensors", fits)
     with pytest.raises(CorruptFileError, match="lacks an entry"):
         runs.run(SMALL, tmp_path / "run")
-    (tmp_path / "other" / "result.json").write_text("[]")
-    with pytest.raises(CorruptFileError, match="holds no result"):
-        runs.read_result(tmp_path / "other")
+    whole = json.loads((tmp_path / "other" / "result.json").read_text())
+    for text, told in {
+        "[]": "holds no result",
+        json.dumps({"kind": "run", "measure": {}}): "holds no result",
+        json.dumps(whole | {"measure": {}}): "lacks what was measured",
+        json.dumps(whole)[:100]: "start over with --again",
+    }.items():
+        (tmp_path / "other" / "result.json").write_text(text)
+        with pytest.raises(CorruptFileError, match=told):
+            runs.read_result(tmp_path / "other")
+
+
+def test_seconds_are_those_of_all_phases_after_the_dense_net(tmp_path: Path) -> None:
+    for changes in ({"method": "lottery-ticket", "rounds": 3}, {"method": "one-shot", "max_drop": 1.0}):
+        folder = tmp_path / str(changes["method"])
+        result = runs.run(Settings(model="mlp:32", epochs=2, prune_epochs=2, bits=0, **changes), folder)  # type: ignore[arg-type]
+        spent = dict.fromkeys(("dense", "dense_longer", "pruned"), 0.0)
+        for row in read_metrics(folder / "metrics.jsonl"):
+            spent[{"dense": "dense", "dense-longer": "dense_longer"}.get(row["phase"], "pruned")] += row["seconds"]
+        assert result["seconds"] == pytest.approx(spent, abs=0.02)
+
+
+def test_steps_done_reach_their_number_and_stop_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: dict[str, list[tuple[int, int]]] = {}
+
+    def tick(journal: Journal, phase: str, done: int, steps: int) -> None:
+        ticks.setdefault(phase, []).append((done, steps))
+
+    monkeypatch.setattr(Journal, "tick", tick)
+    ticket = Settings(model="mlp:32", epochs=3, method="lottery-ticket", rewind=0.4, rounds=2, bits=0)
+    runs.run(ticket, tmp_path / "run")
+    assert {"dense", "early", "round1", "round2"} <= ticks.keys()
+    for seen in ticks.values():
+        assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
+
+
+def test_a_model_with_nothing_to_train_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "still.py").write_text(
+        "from torch import nn\n"
+        "def net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LabError, match="nothing of still:net can be trained"):
+        runs.run(Settings(model="still:net"), tmp_path / "run")

@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.lab import runs, show, sweeps
+from secateur.lab.data import LabError
+from secateur.lab.report import build
+from secateur.lab.report.verdict_sweep import sweep_verdict
 from secateur.lab.settings import Settings
 from secateur.lab.summary import SCORE, frontier, scores
 
@@ -112,6 +115,65 @@ def test_a_cell_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     result = sweeps.sweep(dataclasses.replace(BASE, prune_epochs=0), grid, tmp_path / "s", say=quiet)
     assert [cell["method"] for cell in result["cells"]] == ["random"]
     assert "prune-epochs" in result["failed"][0]["error"]
+
+
+def test_what_is_named_twice_counts_once() -> None:
+    grid = sweeps.Grid(("random", "Random"), (0.5, 0.5), (0, 0, 1))
+    assert grid == sweeps.Grid(("random",), (0.5,), (0, 1))
+    with pytest.raises(LabError, match="six digits"):
+        sweeps.Grid(("random",), (0.9833333, 0.98333334), (0,))
+
+
+def test_cells_that_ended_stay_when_a_dense_net_fails_later(tmp_path: Path) -> None:
+    grid = sweeps.Grid(("random", "one-shot"), (0.5,), (0, 1))
+    first = sweeps.sweep(BASE, grid, tmp_path / "s", say=quiet)
+    (tmp_path / "s" / "cells" / "random-s0.5-seed0" / "result.json").unlink()
+    (tmp_path / "s" / "dense" / "seed0" / "dense.safetensors").write_bytes(b"damaged")
+    second = sweeps.sweep(BASE, grid, tmp_path / "s", say=quiet)
+    assert [each["cell"] for each in second["failed"]] == ["dense-seed0"]
+    assert [cell["cell"] for cell in second["cells"]] == [
+        cell["cell"] for cell in first["cells"] if cell["cell"] != "random-s0.5-seed0"
+    ]
+
+
+def test_warnings_of_cells_are_told_once_with_their_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = dataclasses.replace(BASE, rise=0.3)
+    result = sweeps.sweep(base, GRID, tmp_path / "s", say=quiet)
+    assert result["warnings"] == ["random makes nothing of --rise: it was passed over (4 cells)"]
+    show.sweep_summary(result)
+    assert "warning: random makes nothing of --rise" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", [{"max_drop": 1.0}, {"quality": 1.0}], ids=str)
+def test_sparsities_that_nothing_heeds_are_refused(change: dict[str, float], tmp_path: Path) -> None:
+    base = dataclasses.replace(BASE, **change, rounds=2)
+    with pytest.raises(LabError, match="single one"):
+        sweeps.sweep(base, GRID, tmp_path / "s", say=quiet)
+    one = sweeps.Grid(("three-step", "one-shot"), (0.5,), (0, 1))
+    result = sweeps.sweep(base, one, tmp_path / "s", say=quiet)
+    verdict = sweep_verdict(result)
+    told = " ".join([*verdict.first, *verdict.gained, *verdict.lost, *verdict.remarks])
+    assert not result["scores"] and "sparsity of its own" in told and "At a sparsity of" not in told
+
+
+def test_a_sweep_of_controls_says_so_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = sweeps.Grid(("one-shot",), (0.5,), (0,))
+    result = sweeps.sweep(dataclasses.replace(BASE, control="shuffle"), one, tmp_path / "s", say=quiet)
+    assert sweep_verdict(result).first[0].startswith("A control: new weights")
+    show.sweep_summary(result)
+    assert "A control: new weights" in capsys.readouterr().out
+
+
+def test_nets_that_were_not_trained_as_long_as_dense_are_named(tmp_path: Path) -> None:
+    grid = sweeps.Grid(("gradual", "learning-rate-rewinding", "threshold"), (0.5,), (0,))
+    verdict = sweep_verdict(sweeps.sweep(dataclasses.replace(BASE, rounds=2), grid, tmp_path / "s", say=quiet))
+    told = "as many epochs as dense: learning-rate-rewinding 6, dense 4; threshold 2, dense 4."
+    assert [text for text in verdict.remarks if text.endswith(told)]
+
+
+def test_a_sweep_that_leaves_nothing_has_a_page(tmp_path: Path) -> None:
+    result = sweeps.sweep(BASE, sweeps.Grid(("one-shot",), (1.0,), (0,)), tmp_path / "s", say=quiet)
+    assert len(result["cells"]) == 1 and build(tmp_path / "s").exists()
 
 
 ROWS = st.lists(

@@ -22,6 +22,7 @@ from secateur.lab.journal import Journal
 from secateur.lab.phase import Desk, Outcome, Phase, Pruning
 from secateur.lab.settings import Settings, words
 from secateur.lab.training import Training, evaluate
+from secateur.vocabulary import BadTargetError
 
 __all__ = ["Bench", "Outcome", "Pruning", "Training"]
 
@@ -35,6 +36,7 @@ class Bench:
         initial: the state of the model before any training.
         teacher: the dense model, for distillation; None until it is trained.
         trained: epochs of training that went into the model as it is.
+        seconds: of training since it was last set to 0, also of what was undone.
         asked: the sparsity that the result is held against; None where a method ends where it ends.
         facts: what the result says beside measurements, such as the layers that were frozen.
         notes: warnings.
@@ -50,9 +52,9 @@ class Bench:
         self.masks: sc.Masks | None = None
         self.initial = checkpoint.snapshot(self.model)
         self.teacher: nn.Module | None = None
-        self.trained = 0.0
+        self.trained = self.seconds = 0.0
         self.asked: float | None = settings.sparsity
-        self.last = Outcome(0.0, 0, 0.0)
+        self.last = Outcome(0.0, 0)
         self.facts: dict[str, Any] = {}
         self.notes: list[str] = []
         self.dropouts = sc.Dropouts(self.model, self.data.train.images[:2])
@@ -67,11 +69,18 @@ class Bench:
         return epochs * self.epoch_steps
 
     def targets(self, biases: bool = False, of: nn.Module | None = None) -> sc.Weights:
-        """Return the targets that the settings name, of the bench's model or another; with biases if asked for."""
+        """Return the targets that the settings name, of the bench's model or another; with biases if asked for.
+
+        Raises:
+            LabError: the settings name none.
+        """
         settings = self.settings
         include = words(settings.include) or None
         model = self.model if of is None else of
-        return sc.prunable(model, include, words(settings.ignore), biases or settings.biases)
+        try:
+            return sc.prunable(model, include, words(settings.ignore), biases or settings.biases)
+        except BadTargetError as error:
+            raise LabError(f"--include and --ignore: {error}") from error
 
     def fresh(self, seed: int, width: float = 1.0) -> nn.Module:
         """Return an untrained model of the settings, ``width`` times as wide, where the settings want it.
@@ -145,7 +154,8 @@ class Bench:
         masks = state.groups.get("masks")
         self.restore(state.groups["model"], sc.Masks(masks) if masks else None)
         self.trained += state.values["epochs"]
-        self.last = Outcome(state.values["validation"], state.values["best_epoch"], state.values["seconds"])
+        self.last = Outcome(state.values["validation"], state.values["best_epoch"])
+        self.seconds += state.values["seconds"]
         self.note(state.values.get("notes", []))
         return self.last
 
@@ -163,7 +173,7 @@ class Bench:
     def fork(self, settings: Settings, name: str) -> Bench:
         """Return a bench as this one stands, with settings and a folder of its own; this one is left as it is."""
         twin = copy.copy(self)
-        twin.settings, twin.asked, twin.folder = settings, settings.sparsity, self.folder / name
+        twin.settings, twin.asked, twin.folder, twin.seconds = settings, settings.sparsity, self.folder / name, 0.0
         self.dropouts.restore()  # the twin's rates begin where this one's did; each epoch sets them anew
         twin.model = copy.deepcopy(self.model)
         twin.dropouts = sc.Dropouts(twin.model, self.data.train.images[:2])
@@ -188,6 +198,12 @@ class Bench:
     def note(self, texts: list[str]) -> None:
         """Add warnings, each once."""
         self.notes.extend(text for text in dict.fromkeys(texts) if text not in self.notes)
+
+    def remark(self) -> None:
+        """Note the settings that this model leaves nothing to do."""
+        normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
+        if self.settings.recalibrate and not normed:
+            self.note([f"{self.settings.model} has no BatchNorm: --recalibrate was passed over"])
 
     def learn_from_here(self) -> None:
         """Take the model as it is for the teacher of what follows, if the settings want one."""

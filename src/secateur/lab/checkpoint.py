@@ -72,10 +72,10 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     for key, tensor in tensors.items():
         index, _, name = key.partition("/")
         parameter = parameters[int(index)]
-        if tensor.shape == parameter.shape:
-            # A file keeps no strides, and fused optimizers go through moments in the parameter's order of memory.
-            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
-        state.setdefault(int(index), {})[name] = tensor
+        # A file keeps no strides, and fused optimizers go through moments in the parameter's order of memory.
+        moments = tensor.shape == parameter.shape
+        laid = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if moments else tensor
+        state.setdefault(int(index), {})[name] = laid
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

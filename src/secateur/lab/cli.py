@@ -104,7 +104,8 @@ def sweep(config: Path | None, out: Path | None, data_dir: Path | None, jobs: in
     if page:
         click.echo(f"report: {page}")
     if result["failed"]:
-        raise SecateurError(f"{len(result['failed'])} cells failed; the same command tries them again")
+        failed = ", ".join(each["cell"] for each in result["failed"])
+        raise SecateurError(f"failed: {failed}; the same command tries again")
 
 
 @main.command()

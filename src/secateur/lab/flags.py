@@ -39,7 +39,8 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         except ValueError:
             share = -1.0
         if not 0 <= share <= 1:
-            hint = f"; write {float(value[:-1]) / 100:g}" if str(value).rstrip("%").isdigit() and "%" in value else ""
+            number = str(value).removesuffix("%")
+            hint = f"; write {float(number) / 100:g}" if number != str(value) and number.isdecimal() else ""
             self.fail(f"sparsity is a share between 0 and 1 (0.9 removes nine weights in ten), got {value!r}{hint}")
         return share
 

@@ -58,10 +58,10 @@ class Journal:
                 if row["phase"] == phase:
                     self._write_events(row)
 
-    def tick(self, phase: str, steps: int) -> None:
-        """Show one optimizer step of ``steps`` in this phase."""
+    def tick(self, phase: str, done: int, steps: int) -> None:
+        """Show that ``done`` optimizer steps of ``steps`` of this phase are done."""
         if self._bar:
-            self._bar.tick(self.prefix + phase, steps)
+            self._bar.tick(self.prefix + phase, done, steps)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Journal]:
@@ -111,10 +111,11 @@ class _Bar:
         self._progress.start()
         self._tasks: dict[str, Any] = {}
 
-    def tick(self, phase: str, steps: int) -> None:
+    def tick(self, phase: str, done: int, steps: int) -> None:
         if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(phase, total=steps, rate="", note="")
-        self._progress.advance(self._tasks[phase])
+            # What an earlier process has done says nothing of this one's rate.
+            self._tasks[phase] = self._progress.add_task(phase, total=steps, completed=done - 1, rate="", note="")
+        self._progress.update(self._tasks[phase], completed=done)
 
     def epoch(self, row: dict[str, Any]) -> None:
         task = self._tasks.get(row["phase"])
@@ -123,7 +124,7 @@ class _Bar:
         speed = self._progress.tasks[task].speed
         note = f"validation {row['validation_accuracy']:.4f}  sparsity {row['sparsity']:.3f}"
         rate = f"{speed:.0f} steps/s" if speed else ""
-        self._progress.update(task, completed=row["step"], rate=rate, note=note)
+        self._progress.update(task, rate=rate, note=note)
 
     def stop(self) -> None:
         self._progress.stop()

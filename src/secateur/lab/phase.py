@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from secateur.lab.training import (
 )
 from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurWarning
 
-__all__ = ["Desk", "Outcome", "Phase", "Pruning"]
+__all__ = ["Desk", "Outcome", "Phase", "Pruning", "noting"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,6 @@ class Outcome:
 
     validation: float
     best_epoch: int
-    seconds: float
 
 
 _FINISHED = {"validation", "best_epoch", "seconds", "epochs"}  # what a finished phase says, beside notes
@@ -156,10 +155,12 @@ class Phase:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
 
+        done = itertools.count(first - training.begin + 1)
+
         def after_step() -> None:
             if self.pruner:
                 self.pruner.step()
-            desk.journal.tick(self.name, self.stop - training.begin)
+            desk.journal.tick(self.name, next(done), self.stop - training.begin)
 
         desk.dropouts.rescale(self._masks() or {})
         augment = settings.augment and desk.data.augment
@@ -284,16 +285,21 @@ class Phase:
         stream = self.training.stream or self.name
         return zlib.crc32(f"{self.desk.settings.seed}/{stream}/{epoch}".encode())
 
-    @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Collect the text of this package's warnings: a resumed run must know those given before it was killed."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", SecateurWarning)
-            yield
-        self._add([str(each.message) for each in caught if issubclass(each.category, SecateurWarning)])
+    def _noting(self) -> contextlib.AbstractContextManager[None]:
+        # A resumed run must know the warnings given before it was killed.
+        return noting(self._add)
 
     def _add(self, notes: list[str]) -> None:
         self.notes.extend(text for text in dict.fromkeys(notes) if text not in self.notes)
+
+
+@contextlib.contextmanager
+def noting(add: Callable[[list[str]], None]) -> Iterator[None]:
+    """Hand the texts of this package's warnings to ``add`` instead of the terminal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SecateurWarning)
+        yield
+    add([str(each.message) for each in caught if issubclass(each.category, SecateurWarning)])
 
 
 @contextlib.contextmanager

@@ -19,11 +19,12 @@ _RATE = 0.1
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network as it came back from a packed file, how it was trained, and the file's size."""
+    """A network as it came back from a packed file, how it was trained and for how long, and the file's size."""
 
     model: nn.Module
     outcome: Outcome
     epochs: float
+    seconds: float
     bytes: int
 
 
@@ -37,4 +38,4 @@ def quantize(bench: Bench, path: Path) -> Quantized:
     twin.phase("share", settings.share_epochs, training=training)
     model = copy.deepcopy(twin.model).eval().cpu()
     packed = sc.pack(model, path, bits=settings.bits)
-    return Quantized(sc.unpack(path, into=model), twin.last, twin.trained, packed.size)
+    return Quantized(sc.unpack(path, into=model), twin.last, twin.trained, twin.seconds, packed.size)

@@ -22,7 +22,9 @@ from secateur.lab.engines import compile_and_time
 from secateur.lab.environment import environment
 from secateur.lab.folders import ENGINE, RunFolderError, claim, claim_dense, locked
 from secateur.lab.journal import Journal
+from secateur.lab.methods import checks
 from secateur.lab.methods.heeds import unheeded
+from secateur.lab.phase import noting
 from secateur.lab.quantizing import quantize
 from secateur.lab.settings import Settings, write_settings
 from secateur.lab.shrinking import describe, shrunk
@@ -71,14 +73,18 @@ def run(settings: Settings, folder: Path, options: Options = Options()) -> dict[
         if (folder / "result.json").exists():
             return read_result(folder)
         with torch_at(settings.threads), Journal(folder, options.events, options.bar).open() as journal:
-            bench = _bench(settings, folder, options, journal)
-            write_settings(folder / "config.toml", settings, f"secateur {sc.__version__}; run again with --config")
-            nets, bench = _phases(bench, method, options.dense or folder / "phases")
-            if settings.bits and options.forms:
-                nets["quantized"] = _quantized(bench, folder)
-            if options.forms and (small := shrunk(nets["pruned"].model, bench.data.test.images[:2].cpu())):
-                nets["shrunk"] = dataclasses.replace(nets["pruned"], model=small, masks=None)
-                bench.facts["shrunk"] = describe(small)
+            warned: list[str] = []
+            with noting(warned.extend):
+                bench = _bench(settings, folder, options, journal)
+                checks.check(bench)
+                write_settings(folder / "config.toml", settings, f"secateur {sc.__version__}; run again with --config")
+                nets, bench = _phases(bench, method, options.dense or folder / "phases")
+                if settings.bits and options.forms:
+                    nets["quantized"] = _quantized(bench, folder)
+                if options.forms and (small := shrunk(nets["pruned"].model, bench.data.test.images[:2].cpu())):
+                    nets["shrunk"] = dataclasses.replace(nets["pruned"], model=small, masks=None)
+                    bench.facts["shrunk"] = describe(small)
+            bench.note(warned)
             shared = options.dense / "tested.json" if options.dense else None
             result = _result(bench, nets, folder.name, shared)
             if settings.engine and options.forms:
@@ -95,18 +101,27 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises:
         CorruptFileError: the file is damaged or holds something else.
     """
-    result = read_json(folder / "result.json")
-    if not isinstance(result, dict) or result.get("kind") != "run" or "measure" not in result:
-        raise CorruptFileError(f"{folder / 'result.json'} holds no result of a run; start over with --again")
+    path = folder / "result.json"
+    try:
+        result = read_json(path)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; start over with --again") from error
+    if not isinstance(result, dict) or result.get("kind") != "run" or not result.keys() >= _TOLD:
+        raise CorruptFileError(f"{path} holds no result of a run; start over with --again")
+    if not all(isinstance(result["measure"].get(net), dict) for net in ("dense", "pruned")):
+        raise CorruptFileError(f"{path} lacks what was measured; start over with --again")
     return result
 
 
 def train_dense(settings: Settings, folder: Path, options: Options = Options()) -> None:
     """Train only the dense network and its reference into ``folder``, for the runs that share them."""
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), torch_at(settings.threads), Journal(folder).open() as journal:
-        bench = _bench(settings, folder, options, journal)
-        _dense(bench, folder)
+    quiet = noting(lambda texts: None)  # each run that takes the net says them
+    with locked(folder), torch_at(settings.threads), Journal(folder).open() as journal, quiet:
+        _dense(_bench(settings, folder, options, journal), folder)
+
+
+_TOLD = {"accuracy", "command", "facts", "measure", "name", "settings", "warnings"}
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,7 @@ class _Net:
     outcome: Outcome
     model: nn.Module
     epochs: float
+    seconds: float
     masks: sc.Masks | None = None
     packed: int | None = None
 
@@ -123,21 +139,22 @@ class _Net:
 def _net(bench: Bench) -> _Net:
     # Tested and measured on the CPU wherever it was trained; masks are found by name again, on the copy.
     masks = None if bench.masks is None else bench.masks.to("cpu")
-    return _Net(bench.last, copy.deepcopy(bench.model).eval().cpu(), bench.trained, masks)
+    return _Net(bench.last, copy.deepcopy(bench.model).eval().cpu(), bench.trained, bench.seconds, masks)
 
 
 def _quantized(bench: Bench, folder: Path) -> _Net:
     found = quantize(bench, folder / "quantized.sct")
-    return _Net(found.outcome, found.model, found.epochs, packed=found.bytes)
+    return _Net(found.outcome, found.model, found.epochs, found.seconds, packed=found.bytes)
 
 
 def _phases(bench: Bench, method: str, dense_folder: Path) -> tuple[dict[str, _Net], Bench]:
     """Return the nets to test, and the bench with what is to be told of the pruned one."""
     nets = _dense(bench, dense_folder)
     bench.restore(nets["dense"].model.state_dict())
-    bench.last, bench.trained = nets["dense"].outcome, nets["dense"].epochs
+    bench.last, bench.trained, bench.seconds = nets["dense"].outcome, nets["dense"].epochs, 0.0
     bench.learn_from_here()
     bench.note(unheeded(method, bench.settings))
+    bench.remark()
     if bench.settings.max_drop:
         bench = search.highest_sparsity(bench, methods.TABLE[method])
     else:
@@ -154,6 +171,7 @@ def _dense(bench: Bench, folder: Path) -> dict[str, _Net]:
     nets = {"dense": _net(bench)}
     if settings.prune_epochs:
         claim_dense(folder, "dense-longer", settings)
+        bench.seconds = 0.0
         bench.phase("dense-longer", settings.prune_epochs, training=bench.dense_training(), folder=folder)
         nets["dense_longer"] = _net(bench)
     return nets
@@ -209,7 +227,7 @@ def _result(bench: Bench, nets: dict[str, _Net], name: str, shared: Path | None)
         "method": {"name": settings.method, "summary": methods.summary(methods.find(settings.method))},
         "accuracy": accuracy,
         "measure": measured,
-        "seconds": {key: round(net.outcome.seconds, 2) for key, net in nets.items() if key != "shrunk"},
+        "seconds": {key: round(net.seconds, 2) for key, net in nets.items() if key != "shrunk"},
         "facts": bench.facts,
         "warnings": bench.notes,
     }

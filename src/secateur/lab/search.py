@@ -36,6 +36,7 @@ def highest_sparsity(bench: Bench, method: Callable[[Bench], None]) -> Bench:
             method(fork)
         finally:
             bench.journal.prefix = ""
+            bench.seconds += fork.seconds
         return fork
 
     low, high, best = 0.0, 1.0, None
@@ -55,7 +56,7 @@ def highest_sparsity(bench: Bench, method: Callable[[Bench], None]) -> Bench:
         else:
             high = middle
     best = best or attempt(0.0)
-    best.settings, best.folder = settings, bench.folder
+    best.settings, best.folder, best.seconds = settings, bench.folder, bench.seconds
     best.note(diverged)
     best.facts["search"] = {"floor": floor, "max_drop": settings.max_drop, "tries": tries, "sparsity": low}
     return best

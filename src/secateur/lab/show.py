@@ -13,6 +13,7 @@ from secateur.files import read_tensors
 from secateur.lab import racing, runs
 from secateur.lab.data import LabError
 from secateur.lab.report.speed import judge_speed
+from secateur.lab.report.verdict import control_sentence
 from secateur.lab.summary import SCORE
 from secateur.vocabulary import MissingExtraError
 
@@ -63,14 +64,14 @@ def run_summary(result: dict[str, Any]) -> None:
     same = ["as pruned"] * (len(nets) - 2)  # its outputs are those of the pruned net
     rows = [["test accuracy", f"{accuracy['dense']['test']:.4f}", f"{accuracy['pruned']['test']:.4f}", *same]]
     if longer := accuracy.get("dense_longer"):
-        rows.append(["test accuracy, trained as long", f"{longer['test']:.4f}", rows[0][2], *same])
+        rows.append(["test accuracy, trained further", f"{longer['test']:.4f}", rows[0][2], *same])
     rows += [[label, *(_figure(net, *keys) for net in nets.values())] for label, keys in _FIGURES.items()]
     if quantized := accuracy.get("quantized"):
         bits = f"packed with codebooks of {quantized['bits']} bits"
         rows.append([f"bytes, {bits}", "-", f"{quantized['bytes']:,}", *["-"] * len(same)])
         rows.append([f"test accuracy, {bits}", "-", f"{quantized['test']:.4f}", *["-"] * len(same)])
     _table(result["name"], ["", *nets], rows)
-    for _, sentence in judge_speed(result):
+    for sentence in [*filter(None, [control_sentence(result["settings"])]), *(text for _, text in judge_speed(result))]:
         print(sentence)  # noqa: T201
     for warning in result["warnings"]:
         print(f"warning: {warning}")  # noqa: T201
@@ -88,6 +89,12 @@ def bench_result(result: dict[str, Any]) -> None:
 
 def sweep_summary(result: dict[str, Any]) -> None:
     """Print mean and spread for every method and sparsity; frontier rows are starred."""
+    for warning in result.get("warnings") or ():
+        print(f"warning: {warning}")  # noqa: T201
+    if not result["cells"]:
+        return
+    if control := control_sentence(result["settings"]):
+        print(control)  # noqa: T201
     best = {(row["method"], row["sparsity"]) for row in result["frontier"]}
     rows = [
         [

@@ -13,8 +13,9 @@ from secateur.files import write_json
 from secateur.lab import methods
 from secateur.lab.data import LabError
 from secateur.lab.environment import environment
-from secateur.lab.runs import Options, RunFolderError, run, train_dense
-from secateur.lab.settings import Settings, read_settings, write_settings
+from secateur.lab.folders import claim_sweep, locked
+from secateur.lab.runs import Options, run, train_dense
+from secateur.lab.settings import Settings
 from secateur.lab.summary import frontier, scores, summarise
 from secateur.vocabulary import MissingExtraError, SecateurError
 
@@ -25,8 +26,10 @@ __all__ = ["Grid", "cell_name", "sweep"]
 class Grid:
     """The cells of a sweep.
 
+    What is named twice counts once.
+
     Raises:
-        LabError: an axis is empty, or names a method that does not exist.
+        LabError: an axis is empty, names a method that does not exist, or sparsities too close to tell apart.
 
     Example:
         >>> len(list(Grid(("gradual", "random"), (0.5, 0.9), (0, 1, 2)).cells(Settings())))
@@ -41,7 +44,10 @@ class Grid:
         for axis in ("methods", "sparsities", "seeds"):
             if not getattr(self, axis):
                 raise LabError(f"a sweep needs at least one of its {axis}")
+            object.__setattr__(self, axis, tuple(dict.fromkeys(getattr(self, axis))))
         object.__setattr__(self, "methods", tuple(dict.fromkeys(methods.find(name) for name in self.methods)))
+        if len({f"{sparsity:g}" for sparsity in self.sparsities}) < len(self.sparsities):
+            raise LabError("two of the sparsities agree to six digits, and cells are named by those; leave one out")
 
     def cells(self, base: Settings) -> Iterator[Settings]:
         """Yield the settings of every cell."""
@@ -66,24 +72,37 @@ def sweep(
     cell that fails is reported, and the others go on; started again, only what is missing is run.
 
     Raises:
-        RunFolderError: the folder holds a sweep with other settings.
+        LabError: several sparsities are asked for where none of them is heeded.
+        RunFolderError: the folder holds a sweep with other settings, or another process works in it.
     """
-    _claim(base, folder)
-    seeds = [dataclasses.replace(base, seed=seed) for seed in grid.seeds]
+    if (base.max_drop or base.quality) and len(grid.sparsities) > 1:
+        flag = "--max-drop finds" if base.max_drop else "--quality sets"
+        raise LabError(f"{flag} the sparsities, so every one of --sparsities would be the same run; give a single one")
+    claim_sweep(folder, base)
+    with locked(folder):
+        result = _result(base, grid, _rows(base, grid, folder, options, jobs, say))
+        write_json(folder / "sweep.json", result)
+    return result
+
+
+def _rows(
+    base: Settings, grid: Grid, folder: Path, options: Options, jobs: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Train the dense nets that are missing, then the cells; return a row for each that ended, well or not."""
     share = dataclasses.replace(options, events=False, bar=False)
     root = options.dense or folder / "dense"
+    cells = {folder / "cells" / cell_name(each): each for each in grid.cells(base)}
+    missing = {each.seed for place, each in cells.items() if not (place / "result.json").exists()}
+    seeds = [dataclasses.replace(base, seed=seed) for seed in grid.seeds if seed in missing]
     dense = [(_dense_cell, each, root / f"seed{each.seed}", share) for each in seeds]
-    failed = [f for f in _parallel(dense, jobs, say, "dense nets") if "error" in f]
-    bad_seeds = {f["seed"] for f in failed}
-    work = []
-    for each in grid.cells(base):
-        if each.seed not in bad_seeds:
-            shared = dataclasses.replace(share, dense=root / f"seed{each.seed}")
-            work.append((_cell, each, folder / "cells" / cell_name(each), shared))
-    rows = failed + list(_parallel(work, jobs, say, "cells"))
-    result = _result(base, grid, rows)
-    write_json(folder / "sweep.json", result)
-    return result
+    failed = [row for row in _parallel(dense, jobs, say, "dense nets") if "error" in row]
+    lost = {row["seed"] for row in failed}  # what had ended before stays in the sweep
+    work = [
+        (_cell, each, place, dataclasses.replace(share, dense=root / f"seed{each.seed}"))
+        for place, each in cells.items()
+        if each.seed not in lost or (place / "result.json").exists()
+    ]
+    return failed + list(_parallel(work, jobs, say, "cells"))
 
 
 def cell_name(settings: Settings) -> str:
@@ -94,23 +113,6 @@ def cell_name(settings: Settings) -> str:
         'gradual-s0.9-seed0'
     """
     return f"{settings.method}-s{settings.sparsity:g}-seed{settings.seed}"
-
-
-def _claim(base: Settings, folder: Path) -> None:
-    config = folder / "config.toml"
-    if config.exists():
-        # Methods, sparsities and seeds may grow from one call to the next; all else must stay.
-        there = dataclasses.replace(
-            Settings(**read_settings(config)), method=base.method, sparsity=base.sparsity, seed=base.seed
-        )
-        if different := base.differences(there):
-            raise RunFolderError(
-                f"{folder} holds a sweep with other settings ({'; '.join(different)}); choose another --out"
-            )
-    elif folder.exists() and {path.name for path in folder.iterdir()} - {"dense"}:  # another sweep may have made those
-        raise RunFolderError(f"{folder} is not empty and is no sweep folder; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_settings(config, base, "the settings that all cells of this sweep share")
 
 
 Work = tuple[Callable[[Settings, Path, Options], dict[str, Any]], Settings, Path, Options]
@@ -136,12 +138,17 @@ def _guarded(
     try:
         return function(settings, folder, options)
     except (SecateurError, OSError) as error:
-        return {"cell": cell_name(settings), "seed": settings.seed, "error": str(error)}
+        name = cell_name(settings) if function is _cell else _dense_name(settings)
+        return {"cell": name, "seed": settings.seed, "error": str(error)}
+
+
+def _dense_name(settings: Settings) -> str:
+    return f"dense-seed{settings.seed}"
 
 
 def _dense_cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
     train_dense(settings, folder, options)
-    return {"cell": f"dense-seed{settings.seed}", "line": "trained"}
+    return {"cell": _dense_name(settings), "line": "trained"}
 
 
 def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
@@ -172,9 +179,11 @@ def _cell(settings: Settings, folder: Path, options: Options) -> dict[str, Any]:
         "smallest": _smallest(pruned["layers"]),
         "latency_ms": (pruned["latency"] or {}).get("median_ms"),
         "seconds": result["seconds"]["pruned"],
+        "reference_epochs": accuracy.get("dense_longer", accuracy["dense"])["epochs"],
+        "warnings": result["warnings"],
         "data": result["data"],
     }
-    return row | {"line": f"test {row['test']:.4f}, dense trained as long {reference:.4f}"}
+    return row | {"line": f"test {row['test']:.4f}, dense trained further {reference:.4f}"}
 
 
 def _smallest(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -185,6 +194,15 @@ def _smallest(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _ratio(weights: int, kept: int) -> float | None:
     return weights / kept if kept else None
+
+
+def _warnings(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what the cells warned of, each text once with how many said it."""
+    said: dict[str, list[str]] = {}
+    for cell in cells:
+        for text in cell.pop("warnings"):
+            said.setdefault(text, []).append(cell["cell"])
+    return [f"{text} ({names[0] if len(names) == 1 else f'{len(names)} cells'})" for text, names in said.items()]
 
 
 def _result(base: Settings, grid: Grid, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -210,6 +228,8 @@ def _result(base: Settings, grid: Grid, rows: list[dict[str, Any]]) -> dict[str,
         "cells": cells,
         "summary": summary,
         "frontier": frontier(summary),
-        "scores": scores(cells, data[0]["classes"]) if cells else [],
+        # Where nets end at sparsities of their own there is no common axis.
+        "scores": [] if not cells or base.max_drop or base.quality else scores(cells, data[0]["classes"]),
         "failed": failed,
+        "warnings": _warnings(cells),
     }

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 import secateur as sc
-from secateur.lab.data import Split, batches
+from secateur.lab.data import LabError, Split, batches
 from secateur.lab.memory import memory_kept
 from secateur.lab.settings import Settings
 from secateur.vocabulary import SecateurError
@@ -81,9 +81,15 @@ class Score:
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    """Return the fused optimizer that the settings name."""
+    """Return the fused optimizer that the settings name.
+
+    Raises:
+        LabError: no parameter of the model is to be trained.
+    """
     rate, decay = settings.learning_rate, settings.weight_decay
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise LabError(f"nothing of {settings.model} can be trained: all its parameters have requires_grad=False")
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=True)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam

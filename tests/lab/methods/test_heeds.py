@@ -17,6 +17,7 @@ from secateur.lab.bench import Bench
 from secateur.lab.data import LabError
 from secateur.lab.methods.heeds import HEEDS, unheeded
 from secateur.lab.settings import Settings
+from secateur.vocabulary import SecateurWarning
 
 TINY: dict[str, Any] = {"model": "mlp:16", "epochs": 2, "prune_epochs": 4, "rounds": 2, "bits": 0}
 CARDS = Path(__file__).parents[3] / "docs" / "methods"
@@ -109,12 +110,36 @@ def test_layers_that_a_method_cannot_heed_are_refused_with_the_way_out(
         ("one-shot", {"recalibrate": True}, "recalibrate"),
         ("one-shot", {"recalibrate": True, "retrain_l1": 0.1, "prune_epochs": 0}, "retrain-l1"),
         ("lottery-ticket", {"retrain_l1": 0.1, "prune_epochs": 0}, ""),
+        ("gradual", {"prune_epochs": 0, "rise": 0.5, "schedule": "linear", "regrow": True}, "regrow rise schedule"),
+        ("lottery-ticket", {"epochs": 0, "rewind": 0.5}, "rewind"),
+        ("gradual", {"bits": 0, "share_epochs": 5}, "share-epochs"),
+        ("threshold", {"biases": True}, "biases"),
+        ("threshold", {"biases": True, "l1": 1e-4}, ""),
     ],
     ids=str,
 )
 def test_what_other_settings_leave_nothing_to_do_is_said(method: str, changes: dict[str, Any], flags: str) -> None:
     told = unheeded(method, Settings(method=method, **changes))
     assert told == [f"{method} makes nothing of --{flag}: it was passed over" for flag in flags.split()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"method": "gradual", "sparsity": 0.5, "initial_sparsity": 0.6}, "--initial-sparsity 0.6 is above"),
+        ({"method": "one-shot", "scope": "layerwise", "layers": "fc1=0.5,fc2=0.2"}, "names every target"),
+        ({"method": "one-shot", "prune_epochs": 0, "recalibrate": True}, "no BatchNorm"),
+        ({"method": "one-shot", "ignore": "fc9*"}, "fc9"),
+        ({"method": "lottery-ticket", "sparsity": 0.9995}, "all weights"),
+    ],
+    ids=str,
+)
+def test_warnings_from_everywhere_are_in_the_result_once(
+    changes: dict[str, Any], text: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    told = runs.run(Settings(**(TINY | changes)), tmp_path / "run", runs.Options(forms=False))["warnings"]
+    assert sum(text in warning for warning in told) == 1
+    assert not [each for each in recwarn if issubclass(each.category, SecateurWarning)]
 
 
 def test_snip_trains_as_the_dense_net_does(tmp_path: Path) -> None:

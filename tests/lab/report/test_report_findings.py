@@ -187,6 +187,31 @@ def test_of_a_search_the_try_that_was_kept_is_drawn_not_the_last_one(tmp_path):
     assert "only the one that was kept" in note
 
 
+def rows_of(phase: str, epochs: range) -> list[dict[str, float | str]]:
+    return [{**run_metrics()[0], "phase": phase, "epoch": epoch} for epoch in epochs]
+
+
+def drawn(spec):
+    layer = spec["parts"][0]
+    return (layer["layer"][0] if "layer" in layer else layer)["data"]["values"]
+
+
+def test_codebooks_are_a_line_of_their_own_after_the_epoch_that_was_kept():
+    spec = curves_chart([*run_metrics(), *rows_of("share", range(1, 3))], best_epoch=17)
+    assert [row["stage"] for row in marked(spec)] == ["prune"]
+    last = max(row["epoch"] for row in drawn(spec) if row["stage"] == "prune")
+    assert [row["epoch"] for row in drawn(spec) if row["phase"] == "sharing few values"] == [last + 1, last + 2]
+
+
+def test_rewound_phases_follow_each_other_without_gaps_and_early_training_is_not_drawn_twice():
+    phases = [("dense", range(1, 5)), ("early", range(1, 3)), ("round1", range(2, 5)), ("round2", range(2, 5))]
+    rows = [row for name, epochs in phases for row in rows_of(name, epochs)]
+    spec = curves_chart([*rows, *rows_of("control", range(1, 4))], best_epoch=2)
+    assert [row["epoch"] for row in drawn(spec)] == list(range(1, 14))
+    assert not [row for row in drawn(spec) if row["stage"] == "early"]
+    assert [row["epoch"] for row in marked(spec)] == [12]
+
+
 def test_colours_that_repeat_come_with_another_dash_and_shape():
     few = color_by("method", list("abcdefg"))
     assert set(few) == {"color"}

@@ -34,6 +34,21 @@ def test_a_loss_is_said_in_points_against_the_fair_reference():
     assert "97.0 % → 92.0 % of 360 test images" in lost
 
 
+def test_nets_trained_for_different_times_are_not_said_to_be_trained_as_long():
+    result = run_result(test=0.92, longer=0.97)
+    result["accuracy"]["pruned"]["epochs"] = 55
+    lost = said(run_verdict(result).lost)
+    assert "same net trained without pruning for 40 epochs (the pruned one: 55)" in lost and "as long" not in lost
+
+
+@pytest.mark.parametrize("control", ["scratch", "shuffle"])
+def test_a_control_is_called_one_before_anything_else(control):
+    result = run_result()
+    result["settings"]["control"] = control
+    first = run_verdict(result).first[0]
+    assert first.startswith("A control: new weights") and f"--control {control}" in first
+
+
 def test_a_gain_of_accuracy_is_said_as_such():
     verdict = run_verdict(run_result(test=0.98, longer=0.95))
     assert "3.0 points of test accuracy were gained" in said(verdict.gained)

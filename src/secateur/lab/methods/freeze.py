@@ -25,7 +25,7 @@ def masked_retraining(bench: Bench) -> None:
 
 
 def _freeze(bench: Bench, epochs: int) -> None:
-    prune_at_once(bench, choice(bench, "global"))
+    prune_at_once(bench, choice(bench, "global", biases=True))
     assert bench.masks is not None
     limit = bench.settings.freeze_above
     frozen = sc.pruned_layers(bench.masks, None if limit == 1 else limit)

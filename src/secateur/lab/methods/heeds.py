@@ -74,7 +74,20 @@ def _without_effect(method: str, settings: Settings) -> Iterator[str]:
         yield "recalibrate"
     if "quality" in HEEDS[method] and settings.quality:
         yield from ("sparsity", *_SHAPE)
-    if "schedule" in HEEDS[method] and settings.schedule == "constant":
-        yield "initial_sparsity"
     if settings.max_drop:
         yield "sparsity"
+    yield from _without_time(method, settings)
+
+
+def _without_time(method: str, settings: Settings) -> Iterator[str]:
+    """Yield the settings of steps that are not taken at all."""
+    if not settings.prune_epochs:
+        yield from (*_RAMP, "regrow")
+    elif "schedule" in HEEDS[method] and settings.schedule == "constant":
+        yield "initial_sparsity"
+    if not settings.epochs:
+        yield "rewind"
+    if not settings.bits:
+        yield "share_epochs"
+    if method in _NEVER and settings.control == "none" and not (settings.l1 or settings.l2):
+        yield "biases"  # which those prune whatever it says

@@ -16,7 +16,7 @@ from secateur.lab.data import batches
 from secateur.lab.data.lookup import LabError
 from secateur.lab.methods.parts import rounds
 
-__all__ = ["neurons", "units_by_lot"]
+__all__ = ["check_neurons", "neurons", "units_by_lot"]
 
 IMAGES = 4096  # that activations and gradients are averaged over
 
@@ -24,14 +24,7 @@ IMAGES = 4096  # that activations and gradients are averaged over
 def neurons(bench: Bench) -> None:
     """Prune the least important neurons and filters of the hidden layers, in rounds, and retrain what is left."""
     settings = bench.settings
-    targets = bench.targets()
-    found = sc.chains(bench.model, bench.data.train.images[:2])
-    pairs = [pair for pair in found if pair.writer in targets and pair.reader in targets]
-    if not pairs:
-        kind = "target layer" if found else "layer"
-        raise LabError(f"no {kind} of {settings.model} is read by one other {kind} alone, so no neuron can be removed")
-    if settings.sparsity == 1:
-        raise LabError("without any neuron left nothing reaches the output; give a sparsity below 1")
+    pairs = _pairs(bench)
     bench.asked = None  # it counts units, and removes the weights on both sides of each
     for n, (name, epochs) in enumerate(rounds(bench), start=1):
         masks = _cut(bench, pairs, settings.sparsity * n / settings.rounds)
@@ -40,6 +33,23 @@ def neurons(bench: Bench) -> None:
     masks = bench.masks or sc.Masks({})
     left = {pair.writer: int(masks[pair.writer].flatten(1).any(1).sum()) for pair in pairs}
     bench.facts["units"] = {name: [left[name], len(masks[name])] for name in left}
+
+
+def check_neurons(bench: Bench) -> None:
+    """Raise a LabError for what neuron pruning cannot do."""
+    _pairs(bench)
+
+
+def _pairs(bench: Bench) -> list[sc.Chain]:
+    settings, targets = bench.settings, bench.targets()
+    found = sc.chains(bench.model, bench.data.train.images[:2])
+    pairs = [pair for pair in found if pair.writer in targets and pair.reader in targets]
+    if not pairs:
+        kind = "target layer" if found else "layer"
+        raise LabError(f"no {kind} of {settings.model} is read by one other {kind} alone, so no neuron can be removed")
+    if settings.sparsity == 1:
+        raise LabError("without any neuron left nothing reaches the output; give a sparsity below 1")
+    return pairs
 
 
 def _cut(bench: Bench, pairs: list[sc.Chain], sparsity: float) -> sc.Masks:

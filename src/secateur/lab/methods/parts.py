@@ -18,10 +18,19 @@ __all__ = ["choice", "lamp", "levels", "ramp", "rounds", "shares"]
 UPDATES = 100  # redraws of the masks while sparsity rises
 
 
-def choice(bench: Bench, scope: str = "") -> sc.Choice:
-    """Return magnitude pruning in the scope given, or else in that of the settings."""
+def choice(bench: Bench, scope: str = "", biases: bool = False) -> sc.Choice:
+    """Return magnitude pruning in the scope given, or else in that of the settings.
+
+    Args:
+        bench: with the targets.
+        scope: "global", "layerwise", "erk" or "lamp".
+        biases: whether the method prunes biases whatever the settings say.
+
+    Raises:
+        LabError: ``--layers`` cannot be heeded.
+    """
     settings = bench.settings
-    own = shares(bench)
+    own = shares(bench, biases)
     if own and (scope or settings.scope) != "layerwise":
         heeder = "threshold-layerwise" if settings.method == "threshold" else "one-shot-layerwise"
         which, way_out = (
@@ -46,19 +55,21 @@ def lamp(weights: Mapping[str, Tensor]) -> sc.Scores:
     return sc.lamp(sc.criteria.magnitude(weights))
 
 
-def shares(bench: Bench) -> dict[str, float]:
+def shares(bench: Bench, biases: bool = False) -> dict[str, float]:
     """Return the sparsities that ``--layers`` gives, by target name.
 
     Raises:
-        LabError: it is not ``name=share`` by commas, or names no target.
+        LabError: it is not ``name=share`` by commas, or names no target, or one twice.
     """
-    found = {}
-    targets = bench.targets()
+    found: dict[str, float] = {}
+    targets = bench.targets(biases)
     for part in words(bench.settings.layers):
         name, _, share = part.partition("=")
         target = next((each for each in (name, f"{name}.weight") if each in targets), None)
         if target is None:
             raise LabError(f"--layers names {name!r}, which is no target; {near_matches(name, targets)}")
+        if target in found:
+            raise LabError(f"--layers names {target!r} twice; give it one sparsity")
         try:
             found[target] = float(share)
         except ValueError:
@@ -67,6 +78,8 @@ def shares(bench: Bench) -> dict[str, float]:
             raise LabError(f"--layers takes name=share by commas, shares between 0 and 1; got {part!r}")
     if found and not bench.settings.sparsity:
         raise LabError("--layers needs a --sparsity above 0 for the layers it does not name")
+    if len(found) == len(targets):
+        bench.note(["--layers names every target: --sparsity was passed over"])
     return found
 
 
@@ -93,6 +106,8 @@ def ramp(bench: Bench, share: float | None = None) -> sc.Schedule:
     """Return the schedule of gradual pruning that the settings ask for, over ``share`` of the pruning epochs."""
     settings = bench.settings
     final, first = settings.sparsity, min(settings.initial_sparsity, settings.sparsity)
+    if settings.initial_sparsity > final and not settings.max_drop:
+        bench.note([f"--initial-sparsity {settings.initial_sparsity:g} is above the sparsity asked for: not heeded"])
     end = round((settings.rise if share is None else share) * bench.steps(settings.prune_epochs))
     every = max(1, end // UPDATES)
     if settings.schedule == "constant":

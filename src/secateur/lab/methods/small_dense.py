@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from secateur.lab.bench import Bench
 
-__all__ = ["small_dense"]
+__all__ = ["check_small_dense", "small_dense"]
 
 _NEAR = 0.05  # share of the budget by which the number of weights may miss it without a word
 
@@ -22,6 +22,11 @@ def small_dense(bench: Bench) -> None:
     if abs(weights - budget) > _NEAR * budget:
         bench.note([f"small-dense was to have {budget:,.0f} target weights; the nearest width has {weights:,}"])
     bench.phase("small", settings.epochs + settings.prune_epochs, training=bench.dense_training())
+
+
+def check_small_dense(bench: Bench) -> None:
+    """Raise a LabError for a model that has no width."""
+    bench.fresh(0, 0.5)
 
 
 def narrowest(bench: Bench, budget: float) -> float:

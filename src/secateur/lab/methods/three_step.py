@@ -13,7 +13,7 @@ from secateur.lab.checkpoint import snapshot
 from secateur.lab.data.lookup import LabError
 from secateur.lab.methods.parts import choice, levels, rounds
 
-__all__ = ["three_step"]
+__all__ = ["check_three_step", "three_step"]
 
 
 def three_step(bench: Bench) -> None:
@@ -21,7 +21,7 @@ def three_step(bench: Bench) -> None:
     settings = bench.settings
     pairs = sc.chains(bench.model, bench.data.train.images[:2])
     dropped = 0
-    for n, (level, (name, epochs)) in enumerate(zip(levels(bench), rounds(bench), strict=True)):
+    for n, (level, (name, epochs)) in enumerate(zip(_levels(bench), rounds(bench), strict=True)):
         masks = _cut(bench, level)
         asked = masks.sparsity
         masks, dead = sc.drop_dead(masks, pairs)
@@ -40,6 +40,20 @@ def three_step(bench: Bench) -> None:
         bench.asked = masks.sparsity
         training = replace(bench.retraining(), frozen=_fixed(bench, n))
         bench.phase(name, epochs, training=training)
+
+
+def check_three_step(bench: Bench) -> None:
+    """Raise a LabError for what three-step pruning cannot do."""
+    _levels(bench)
+    for turn in range(min(2, bench.settings.rounds)):
+        _fixed(bench, turn)
+    if not bench.settings.quality:
+        choice(bench)
+
+
+def _levels(bench: Bench) -> list[float]:
+    # Thresholds by quality know no sparsity.
+    return [0.0] * bench.settings.rounds if bench.settings.quality else levels(bench)
 
 
 def _cut(bench: Bench, sparsity: float) -> sc.Masks:

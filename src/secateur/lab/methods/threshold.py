@@ -11,12 +11,12 @@ __all__ = ["prune_at_once", "threshold", "threshold_layerwise"]
 
 def threshold(bench: Bench) -> None:
     """Prune the smallest weights and biases of the whole model at once; no retraining of what is left."""
-    prune_at_once(bench, choice(bench, "global"))
+    prune_at_once(bench, choice(bench, "global", biases=True))
 
 
 def threshold_layerwise(bench: Bench) -> None:
     """Prune the smallest entries of every weight and every bias to one sparsity; no retraining of what is left."""
-    prune_at_once(bench, choice(bench, "layerwise"))
+    prune_at_once(bench, choice(bench, "layerwise", biases=True))
 
 
 def prune_at_once(bench: Bench, way: sc.Choice) -> None:

@@ -60,7 +60,7 @@ def curves_chart(
 
     Args:
         metrics: one row for each epoch.
-        best_epoch: of the last phase, the one whose state was kept; marked if given.
+        best_epoch: of the last phase that prunes, the one whose state was kept; marked if given.
         searched: the sparsity that a search ended at; of its tries only this one is shown.
 
     Returns:
@@ -68,8 +68,9 @@ def curves_chart(
     """
     alt = altair()
     rows = _in_order(metrics, searched)
-    domain = ["dense", "dense, trained as long", "pruned"]
-    color = alt.Color("phase:N", title=None, scale=alt.Scale(domain=domain, range=[PALETTE[6], PALETTE[0], PALETTE[1]]))
+    colors = {"dense": 6, "dense, trained further": 0, "pruned": 1, "sharing few values": 2}
+    shown = [name for name in colors if any(row["phase"] == name for row in rows)]
+    color = alt.Color("phase:N", title=None, scale=alt.Scale(domain=shown, range=[PALETTE[colors[n]] for n in shown]))
     tips = ["phase:N", "epoch:Q", alt.Tooltip("accuracy:Q", format=".4f"), alt.Tooltip("sparsity:Q", format=".4f")]
     wholes = alt.Axis(tickMinStep=1, format="d")
     x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(zero=False, nice=False, padding=10), axis=wholes)
@@ -101,10 +102,9 @@ def curves_chart(
 
 
 def _best(rows: Sequence[dict[str, Any]], epoch: int | None) -> list[dict[str, Any]]:
-    """Return the row of that epoch of the last phase, if that phase prunes."""
-    if not epoch or not rows or rows[-1]["phase"] != "pruned":
-        return []
-    return [row for row in rows if row["stage"] == rows[-1]["stage"] and row["own"] == epoch]
+    """Return the row of that epoch of the last phase that prunes."""
+    last = next((row["stage"] for row in reversed(rows) if row["phase"] == "pruned"), None)
+    return [row for row in rows if epoch and row["stage"] == last and row["own"] == epoch]
 
 
 def _in_order(metrics: Sequence[dict[str, Any]], searched: float | None = None) -> list[dict[str, Any]]:
@@ -115,18 +115,22 @@ def _in_order(metrics: Sequence[dict[str, Any]], searched: float | None = None) 
     """
     kept = "" if searched is None else f"{searched:.4f}/"
     shown = [row for row in metrics if "/" not in row["phase"] or row["phase"].startswith(kept)]
+    # A ticket's early weights are the dense ones of that epoch, drawn already.
+    shown = [row for row in shown if row["phase"].rpartition("/")[2] != "early"]
     dense = sum(row["phase"] == "dense" for row in shown)
     stages = [row["phase"] for row in shown if row["phase"] not in ("dense", "dense-longer")]
     offset, ends = {"dense": 0, "dense-longer": dense}, dense
     for stage in dict.fromkeys(stages):
-        offset[stage] = ends
+        # Rewound phases do not begin at their first epoch.
+        offset[stage] = ends + 1 - min(row["epoch"] for row in shown if row["phase"] == stage)
         ends += stages.count(stage)
+    names = {"dense": "dense", "dense-longer": "dense, trained further", "share": "sharing few values"}
     return [
         {
             "epoch": row["epoch"] + offset[row["phase"]],
             "own": row["epoch"],
             "stage": row["phase"],
-            "phase": {"dense": "dense", "dense-longer": "dense, trained as long"}.get(row["phase"], "pruned"),
+            "phase": names.get(row["phase"], "pruned"),
             "accuracy": row["validation_accuracy"],
             "sparsity": row["sparsity"],
             "loss": row["loss"],
@@ -238,6 +242,6 @@ def _landmarks(dense: float, best: Sequence[dict[str, Any]], x: Any, y: Any) -> 
     rule = (
         alt.Chart(alt.Data(values=[{"mean": dense}]))
         .mark_rule(strokeDash=[6, 4], color=PALETTE[6])
-        .encode(y=y, tooltip=[alt.Tooltip("mean:Q", title="dense, trained as long", format=".4f")])
+        .encode(y=y, tooltip=[alt.Tooltip("mean:Q", title="dense, trained further", format=".4f")])
     )
     return rule, rings

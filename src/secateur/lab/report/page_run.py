@@ -62,7 +62,7 @@ def _charts(record: Record) -> list[tuple[str, charts.Spec, str]]:
         spec = _training(record)
         note = "Accuracy is on validation data; lines that leave the first chart below were lower still."
         if spec["best"]:
-            note += f" The circle marks epoch {spec['best']} of the last phase, the best one, whose weights were kept."
+            note += f" The circle marks epoch {spec['best']} of the last phase that prunes, whose weights were kept."
         if _searched(record) is not None:
             note += " Of the sparsities tried only the one that was kept is shown."
         found.append(("Training", spec, note))

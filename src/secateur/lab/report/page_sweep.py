@@ -29,7 +29,7 @@ def content(record: Record) -> dict[str, Any]:
     ]
     note = "Circles mark the Pareto frontier, bars one standard deviation over seeds, the dashed line the dense net."
     pictures = []
-    if references:
+    if references and any(row["compression"] for row in facts["summary"]):
         pictures = [
             ("Accuracy over sparsity", charts.sweep_chart(facts, NEAR), note),
             ("The whole range", charts.sweep_chart(facts), ""),
@@ -49,7 +49,7 @@ def content(record: Record) -> dict[str, Any]:
             _cell_table(facts, record.folder),
             {"title": "Failed", "head": [], "rows": failed, "prose": True},
         ],
-        "facts": tables.setting_tables(facts),
+        "facts": tables.setting_tables(facts | {"settings": _shared(facts.get("settings") or {})}),
         "command": facts.get("command"),
     }
 
@@ -57,6 +57,12 @@ def content(record: Record) -> dict[str, Any]:
 def picture(record: Record, whole: bool = False) -> charts.Spec:
     """Return the chart that stands for a sweep by itself: of accuracies near the dense net's, or of all."""
     return charts.sweep_chart(record.facts, None if whole else NEAR)
+
+
+def _shared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that all cells share: not the axes, nor what only a run makes."""
+    own = {"method", "sparsity", "seed", "bits", "share_epochs", "engine"}
+    return {name: value for name, value in settings.items() if name not in own}
 
 
 def _score_table(facts: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def _summary_table(facts: dict[str, Any]) -> dict[str, Any]:
         ]
         for row in facts["summary"]
     ]
-    head = ["method", "sparsity", "compression ratio", "test accuracy, mean ± sd", "dense, trained as long", "seeds"]
+    head = ["method", "sparsity", "compression ratio", "test accuracy, mean ± sd", "dense, trained further", "seeds"]
     return {"title": "Summary", "head": head, "rows": rows}
 
 

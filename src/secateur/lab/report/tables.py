@@ -14,7 +14,7 @@ def accuracy_table(accuracy: dict[str, Any]) -> dict[str, Any]:
     """Return epochs and accuracies of every net of the run."""
     names = {
         "dense": "dense, before pruning",
-        "dense_longer": "dense, trained as long as the pruned net",
+        "dense_longer": "dense, trained further",
         "pruned": "pruned",
         "quantized": "pruned, its weights sharing few values",
     }

@@ -12,7 +12,16 @@ from secateur.lab.report.findings import sentences
 from secateur.lab.report.reading import dig
 from secateur.lab.report.speed import engine_gain, judge_speed
 
-__all__ = ["MISS", "AccuracyChange", "Verdict", "accuracy_change", "images", "run_verdict", "target_change"]
+__all__ = [
+    "MISS",
+    "AccuracyChange",
+    "Verdict",
+    "accuracy_change",
+    "control_sentence",
+    "images",
+    "run_verdict",
+    "target_change",
+]
 
 # An asked and a reached sparsity further apart than this are said to differ: a rounding of whole
 # weights stays below it in any net worth pruning.
@@ -64,7 +73,7 @@ class AccuracyChange:
 def accuracy_change(result: dict[str, Any]) -> AccuracyChange | None:
     """Compare the pruned net with its fair reference on the test split, or on validation without one.
 
-    The reference is the net trained as long without pruning, or else the dense net that was pruned.
+    The reference is the net trained further without pruning, or else the dense net that was pruned.
 
     Example:
         >>> accuracy = {"dense": {"test": 0.9}, "pruned": {"test": 0.8}}
@@ -98,6 +107,8 @@ def target_change(result: dict[str, Any]) -> tuple[int, int, float | None]:
 def run_verdict(result: dict[str, Any]) -> Verdict:
     """Judge one run; a difference that could be chance is not called a gain or a loss."""
     verdict = Verdict()
+    if control := control_sentence(result.get("settings") or {}):
+        verdict.first.append(control)
     _targets(result, verdict)
     _accuracy(result, verdict)
     for section, sentence in [*judge_costs(result), *judge_speed(result)]:
@@ -113,6 +124,20 @@ def run_verdict(result: dict[str, Any]) -> Verdict:
     verdict.warnings += [str(warning) for warning in result.get("warnings") or ()]
     verdict.remarks += _notes(result)
     return verdict
+
+
+def control_sentence(settings: dict[str, Any]) -> str | None:
+    """Say that the weights shown are not the method's own, if they are a control's.
+
+    Example:
+        >>> control_sentence({"method": "gradual", "control": "scratch"})
+        'A control: new weights trained from scratch under the mask that the method drew (--control scratch).'
+    """
+    kinds = {"scratch": "the mask that the method drew", "shuffle": "that mask with each layer's places drawn by lot"}
+    control = settings.get("control")
+    if control not in kinds:
+        return None
+    return f"A control: new weights trained from scratch under {kinds[control]} (--control {control})."
 
 
 def _targets(result: dict[str, Any], verdict: Verdict) -> None:
@@ -164,10 +189,14 @@ def images(result: dict[str, Any], split: str = "test") -> str:
 
 def _reference(result: dict[str, Any], split: str) -> str:
     """Name what the pruned net's accuracy is compared with."""
-    if dig(result, "accuracy", "dense_longer", split) is not None:
-        epochs = dig(result, "accuracy", "dense_longer", "epochs")
-        return "the same net trained as long without pruning" + (f" ({words.count(epochs)} epochs)" if epochs else "")
-    return "the dense net it was made from"
+    if dig(result, "accuracy", "dense_longer", split) is None:
+        return "the dense net it was made from"
+    epochs, own = (dig(result, "accuracy", name, "epochs") for name in ("dense_longer", "pruned"))
+    if not epochs:
+        return "the same net trained further without pruning"
+    if own is None or abs(own - epochs) <= 0.5:
+        return f"the same net trained as long without pruning ({words.count(epochs)} epochs)"
+    return f"the same net trained without pruning for {words.count(epochs)} epochs (the pruned one: {words.count(own)})"
 
 
 def _accuracy(result: dict[str, Any], verdict: Verdict) -> None:
@@ -200,7 +229,7 @@ def _accuracy(result: dict[str, Any], verdict: Verdict) -> None:
         where.append(f"{size} of {what} {_were(size)} {verb} {against}: {numbers}.{doubt}")
     if dig(result, "accuracy", "dense_longer", change.split) is None:
         verdict.remarks.append(
-            "No net was trained as long without pruning, so a part of the change in accuracy may come from "
+            "No net was trained further without pruning, so a part of the change in accuracy may come from "
             "the longer training and not from pruning."
         )
     if change.split != "test":

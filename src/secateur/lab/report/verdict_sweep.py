@@ -7,7 +7,7 @@ from typing import Any
 
 from secateur.lab.report import words
 from secateur.lab.report.reading import dig
-from secateur.lab.report.verdict import MISS, Verdict, images
+from secateur.lab.report.verdict import MISS, Verdict, control_sentence, images
 
 __all__ = ["row_noise", "row_reference", "sweep_verdict"]
 
@@ -45,11 +45,19 @@ def sweep_verdict(sweep: dict[str, Any]) -> Verdict:
     verdict = Verdict()
     rows = [row for row in sweep["summary"] if row.get("mean") is not None]
     _problems(sweep, verdict)
+    if control := control_sentence(sweep.get("settings") or {}):
+        verdict.first.append(control)
     free = _free(sweep, rows, verdict)
-    _scores(sweep, verdict)
-    _contest(sweep, rows, verdict)
-    _tiny(sweep, rows, verdict)
-    _price(sweep, rows, verdict)
+    if _own_ends(sweep):
+        verdict.remarks.append(
+            "Each net ended at a sparsity of its own, which the tables show; no methods are ranked at one."
+        )
+    else:
+        _scores(sweep, verdict)
+        _contest(sweep, rows, verdict)
+        _tiny(sweep, rows, verdict)
+        _price(sweep, rows, verdict)
+    _lengths(sweep, verdict)
     _bytes_and_time(sweep, verdict)
     verdict.headline = _headline(sweep, free)
     verdict.warnings += [str(warning) for warning in sweep.get("warnings") or ()]
@@ -57,6 +65,22 @@ def sweep_verdict(sweep: dict[str, Any]) -> Verdict:
     if any((row.get("runs") or 0) < 2 for row in rows):
         verdict.remarks.append("Where there is only one seed there is no spread, and a ranking may be chance.")
     return verdict
+
+
+def _own_ends(sweep: dict[str, Any]) -> bool:
+    """Tell whether a search or thresholds set the sparsities, and not the sweep."""
+    return bool(dig(sweep, "settings", "max_drop") or dig(sweep, "settings", "quality"))
+
+
+def _lengths(sweep: dict[str, Any], verdict: Verdict) -> None:
+    """Name the methods whose nets were trained for longer or shorter than their dense references."""
+    other: dict[str, str] = {}
+    for cell in sweep["cells"]:
+        own, reference = cell.get("epochs"), cell.get("reference_epochs")
+        if own is not None and reference is not None and abs(own - reference) > 0.5:
+            other[cell["method"]] = f"{cell['method']} {words.count(own)}, dense {words.count(reference)}"
+    if other:
+        verdict.remarks.append(f"Not all nets were trained for as many epochs as dense: {'; '.join(other.values())}.")
 
 
 def _problems(sweep: dict[str, Any], verdict: Verdict) -> None:
@@ -102,9 +126,8 @@ def _free(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) -
         )
     hopeless = [method for method in dict.fromkeys(row["method"] for row in known) if method not in furthest]
     if hopeless:
-        verdict.lost.append(
-            f"{words.join(hopeless)} lost test accuracy measurably at the lowest sparsity tried already."
-        )
+        where = "" if _own_ends(sweep) else " at the lowest sparsity tried already"
+        verdict.lost.append(f"{words.join(hopeless)} lost test accuracy measurably{where}.")
     return max(furthest.values(), key=lambda row: (float(row["sparsity"]), row["mean"]), default=None)
 
 
@@ -212,7 +235,7 @@ def _price(sweep: dict[str, Any], rows: list[dict[str, Any]], verdict: Verdict) 
     text = f"At a sparsity of {top:.4g}, {drops[0][1]['method']} costs {words.points(drops[0][0])} of test accuracy"
     if len(drops) > 1:
         text += f" and {drops[-1][1]['method']} {words.points(drops[-1][0])}"
-    verdict.lost.append(text + " against the same net trained as long without pruning.")
+    verdict.lost.append(text + " against the dense net trained further without pruning.")
 
 
 def _bytes_and_time(sweep: dict[str, Any], verdict: Verdict) -> None:
@@ -222,12 +245,13 @@ def _bytes_and_time(sweep: dict[str, Any], verdict: Verdict) -> None:
     if sized:
         low, high = (pick(sized, key=lambda cell: float(cell["sparsity"])) for pick in (min, max))
         if low["sparsity"] != high["sparsity"]:
-            verdict.gained.append(
-                f"The gzipped file shrinks from {words.size(low['bytes_gzipped'])} at a sparsity of "
-                f"{low['sparsity']:.4g} to {words.size(high['bytes_gzipped'])} at {high['sparsity']:.4g}."
-                if high["bytes_gzipped"] < low["bytes_gzipped"]
-                else "The gzipped file does not get smaller with more sparsity."
-            )
+            if high["bytes_gzipped"] < low["bytes_gzipped"]:
+                verdict.gained.append(
+                    f"The gzipped file shrinks from {words.size(low['bytes_gzipped'])} at a sparsity of "
+                    f"{low['sparsity']:.4g} to {words.size(high['bytes_gzipped'])} at {high['sparsity']:.4g}."
+                )
+            else:
+                verdict.not_gained.append("The gzipped file does not get smaller with more sparsity.")
     timed = [cell["latency_ms"] for cell in cells if cell.get("latency_ms")]
     if timed:
         verdict.not_gained.append(
