@@ -80,7 +80,7 @@ class Bench:
         try:
             return sc.prunable(model, include, words(settings.ignore), biases or settings.biases)
         except BadTargetError as error:
-            raise LabError(f"--include and --ignore: {error}") from error
+            raise LabError(f"--include and --ignore leave nothing to prune: {error}") from error
 
     def fresh(self, seed: int, width: float = 1.0) -> nn.Module:
         """Return an untrained model of the settings, ``width`` times as wide, where the settings want it.

@@ -45,7 +45,7 @@ def main() -> None:
 @main.command(cls=Grouped)
 @common_flags
 @settings_flags()
-@click.option("--again", is_flag=True, help="Throw away what the folder holds and start over.")
+@click.option("--again", is_flag=True, help="Throw away what a run wrote into the folder and start over.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def run(config: Path | None, out: Path | None, data_dir: Path | None, again: bool, quiet: bool, **flags: Any) -> None:
     """Train, prune, retrain, measure and report.

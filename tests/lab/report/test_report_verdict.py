@@ -45,7 +45,9 @@ def test_nets_trained_for_different_times_are_not_said_to_be_trained_as_long():
 def test_a_control_is_called_one_before_anything_else(control):
     result = run_result()
     result["settings"]["control"] = control
-    first = run_verdict(result).first[0]
+    verdict = run_verdict(result)
+    first = verdict.first[0]
+    assert verdict.headline.startswith("A control, not the method itself: 90.0 %")
     assert first.startswith("A control: new weights") and f"--control {control}" in first
 
 

@@ -264,7 +264,8 @@ def _headline(result: dict[str, Any]) -> str:
     }[latency_judgement(before, after)]
     if times := engine_gain(result):
         speed = f"; inference in the sparse engine is {words.ratio(times)} times faster"
-    return gone + cost + speed + "."
+    of = "A control, not the method itself: " if control_sentence(result.get("settings") or {}) else ""
+    return of + gone + cost + speed + "."
 
 
 def _notes(result: dict[str, Any]) -> list[str]:
