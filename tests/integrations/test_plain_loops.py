@@ -163,7 +163,7 @@ def test_one_that_is_no_torch_optimizer_is_refused() -> None:
         sc.Pruner(model, Elsewhere(), SCHEDULE)  # type: ignore[arg-type]
 
 
-def rank(number: int, folder: Path) -> None:
+def rank(number: int, folder: Path, regrow: sc.Regrow) -> None:
     """One of two processes: half of every batch, all of the gradients."""
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), 2)
@@ -171,7 +171,7 @@ def rank(number: int, folder: Path) -> None:
     try:
         model = nn.parallel.DistributedDataParallel(net())
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        pruner = sc.Pruner(model, optimizer, SCHEDULE, regrow=number >= 0)
+        pruner = sc.Pruner(model, optimizer, SCHEDULE, regrow=regrow)
         x, y = digits()
         for step in range(22):
             index = torch.arange(64 * step + 32 * number, 64 * step + 32 * (number + 1)) % len(x)
@@ -187,8 +187,9 @@ def rank(number: int, folder: Path) -> None:
         dist.destroy_process_group()
 
 
-def test_two_processes_hold_the_same_masks(tmp_path: Path) -> None:
-    mp.spawn(rank, (tmp_path,), nprocs=2)
+@pytest.mark.parametrize("rate", [0.0, 0.01])
+def test_two_processes_hold_the_same_masks(rate: float, tmp_path: Path) -> None:
+    mp.spawn(rank, (tmp_path, sc.Regrow(rate)), nprocs=2)
     first, second = (sc.Masks.load(tmp_path / f"masks{number}.safetensors") for number in (0, 1))
     assert first == second
     models = [torch.load(tmp_path / f"model{number}.pt", weights_only=True) for number in (0, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import secateur as sc
-from secateur.vocabulary import BadTargetError
+from secateur.vocabulary import BadTargetError, SecateurWarning
 
 
 class Noisy(torch.optim.SGD):
@@ -156,3 +157,51 @@ def test_loaded_masks_need_a_model_and_others_an_optimizer(tmp_path: object) -> 
     sc.hold(optimizer, loose, net).release()
     with pytest.raises(TypeError, match=r"torch\.optim\.Optimizer"):
         sc.hold(object(), loose)  # type: ignore[arg-type]
+
+
+def test_gradients_that_did_not_come_by_backward_are_masked_too() -> None:
+    net = nn.Linear(6, 4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    masks = sc.prune(net, 0.5)
+    with sc.hold(optimizer, masks):
+        for _ in range(2):
+            loss = net(torch.randn(3, 6)).square().mean()
+            for parameter, gradient in zip(
+                net.parameters(), torch.autograd.grad(loss, list(net.parameters())), strict=True
+            ):
+                parameter.grad = gradient
+            optimizer.step()
+    assert (net.weight[~masks["weight"]] == 0).all() and (net.weight[masks["weight"]] != 0).all()
+
+
+def test_weights_that_the_optimizer_does_not_train_are_named() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    masks = sc.prune(net, 0.5)
+    first = torch.optim.SGD(net[0].parameters(), lr=0.1)
+    with pytest.warns(SecateurWarning, match=r"does not train \['1.weight'\]"):
+        sc.hold(first, masks).release()
+    net[1].requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sc.hold(first, masks).release()
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Adafactor"), reason="this torch has no Adafactor")
+def test_an_optimizer_with_more_than_one_eps_is_held() -> None:
+    net = make_net()
+    masks = sc.prune(net, 0.5)
+    optimizer = torch.optim.Adafactor(net.parameters(), lr=0.01)
+    with sc.hold(optimizer, masks):
+        work(net, optimizer, 3)
+    assert all((net.get_parameter(name)[~mask] == 0).all() for name, mask in masks.items())
+
+
+def test_who_watches_a_weight_sees_that_it_was_zeroed() -> None:
+    net = nn.Linear(4, 4)
+    before = net.weight._version
+    sc.Pruner(net, torch.optim.SGD(net.parameters(), lr=0.1), sc.OneShotSchedule(0.5))
+    assert net.weight._version > before
+    loss = net(torch.randn(2, 4, requires_grad=True)).sum()
+    sc.hold(torch.optim.SGD(net.parameters(), lr=0.1), sc.prune(net, 0.75)).release()
+    with pytest.raises(RuntimeError, match="inplace"):
+        loss.backward()

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import secateur as sc
-from secateur.vocabulary import BadTargetError, CorruptFileError, UnfinishedWarning
+from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurError, UnfinishedWarning
 
 SCHEDULES = {
     "polynomial": sc.PolynomialSchedule(0.2, 0.9, 2, 40, frequency=5),
@@ -155,3 +155,31 @@ def test_without_regrowth_nothing_returns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pruner.finalize()
+
+
+def test_weights_loaded_after_the_pruner_was_made_end_pruned() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+    state = copy.deepcopy(net.state_dict())
+    optimizer = torch.optim.Adam(net.parameters())
+    pruner = sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5))
+    net.load_state_dict(state)
+    masks = pruner.finalize()
+    assert all((net.get_parameter(name)[~mask] == 0).all() for name, mask in masks.items())
+    net.load_state_dict(state)
+    assert pruner.finalize() == masks and torch.equal(net[0].weight, state["0.weight"]), "done is done"
+
+
+def test_a_finalized_pruner_takes_no_state() -> None:
+    setup = Setup(sc.OneShotSchedule(0.5))
+    state = setup.pruner.state_dict()
+    setup.pruner.finalize()
+    with pytest.raises(SecateurError, match="make a new one"):
+        setup.pruner.load_state_dict(state)
+
+
+def test_a_choice_that_fails_leaves_no_hooks() -> None:
+    net = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(SecateurError):
+        sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5), sc.Choice(scope=sc.Window(1, 4)))
+    assert not net.weight._post_accumulate_grad_hooks and not optimizer._optimizer_step_pre_hooks

@@ -41,9 +41,7 @@ def test_shadows_learn_by_the_gradient_as_if_the_weight_were_in_use() -> None:
     parameter, shadow = shadowed(0.5)
     put_away(parameter, row(True, False, False), shadow)
     (parameter * torch.tensor([1.0, 2.0, -4.0])).sum().backward()
-    assert shadow.values["w"].tolist() == [0, -3, 5]
-    shadow.release()
-    parameter.sum().backward()
+    shadow.learn(torch.optim.SGD([parameter], lr=1.0))
     assert shadow.values["w"].tolist() == [0, -3, 5]
 
 
@@ -52,8 +50,54 @@ def test_a_gradient_that_overflowed_teaches_nothing(bad: float) -> None:
     parameter, shadow = shadowed(0.5)
     put_away(parameter, row(True, False, False), shadow)
     parameter.backward(torch.tensor([bad, bad, 2.0]))
+    shadow.learn(torch.optim.SGD([parameter], lr=1.0))
     assert shadow.values["w"].tolist() == [0, -2, 2]
     assert shadow.full()["w"].tolist() == [1, -2, 2]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_shadows_learn_the_same_under_a_scaled_loss(fused: bool) -> None:
+    def trained(scale: float | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+        pruner = sc.Pruner(net, optimizer, sc.ConstantSchedule(0.5, 0, 10, 5), regrow=sc.Regrow(0.1))
+        for _ in range(5):
+            scaler.scale(net(torch.randn(3, 6)).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            pruner.step()
+        return net.state_dict() | pruner.state_dict()["shadow"]
+
+    plain, scaled = trained(None), trained(65536.0)
+    assert all(torch.equal(plain[name], scaled[name]) for name in plain), "powers of two change nothing"
+
+
+def test_a_closure_teaches_shadows_too() -> None:
+    values = []
+    for closed in (False, True):
+        torch.manual_seed(0)
+        net = nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        pruner = sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5), regrow=sc.Regrow(0.1))
+
+        def closure(net: nn.Module = net, optimizer: torch.optim.Optimizer = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = net(torch.ones(3, 4)).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            if closed:
+                optimizer.step(closure)  # type: ignore[arg-type]
+            else:
+                closure()
+                optimizer.step()
+        assert (net.weight[~pruner.masks["weight"]] == 0).all()
+        values.append(pruner.state_dict()["shadow"]["weight"])
+    assert torch.equal(*values) and values[0].any()
 
 
 def test_a_model_with_shadows_can_be_copied_and_its_pruner_cleans_up() -> None:
@@ -67,6 +111,7 @@ def test_a_model_with_shadows_can_be_copied_and_its_pruner_cleans_up() -> None:
     pruner.finalize()
     before = shadow.values["weight"].clone()
     net(torch.randn(3, 4)).sum().backward()
+    optimizer.step()
     assert torch.equal(shadow.values["weight"], before), "no hook is left"
 
 

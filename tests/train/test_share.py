@@ -199,3 +199,25 @@ def test_half_precision_centroids_are_those_of_the_type() -> None:
     weight = torch.randn(30, 30).half()
     assert values_of(shared("w", weight, 3)) <= 8
     assert np.isfinite(shared("w", weight, 3).numpy()).all()
+
+
+def test_a_closure_moves_centroids_as_a_plain_step_does() -> None:
+    weights = []
+    for closed in (False, True):
+        net = make_net()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+
+        def closure(net: nn.Module = net, optimizer: torch.optim.Optimizer = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = net(torch.ones(3, 1, 6, 6)).square().mean()
+            loss.backward()
+            return loss
+
+        with sc.share(optimizer, sc.codebooks(sc.prunable(net), bits=2)):
+            if closed:
+                optimizer.step(closure)  # type: ignore[arg-type]
+            else:
+                closure()
+                optimizer.step()
+        weights.append(net[4].weight.detach())
+    assert torch.equal(*weights)

@@ -22,6 +22,7 @@ from secateur.train.pruner import Pruner
 from secateur.train.regrow import Regrow
 from secateur.train.rewind import rewind
 from secateur.train.schedules import Schedule
+from secateur.train.stepping import overflowed
 from secateur.vocabulary import CorruptFileError, UnfinishedWarning, Weights
 
 __all__ = ["Follower"]
@@ -126,7 +127,9 @@ class Follower:
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
 
-    def _after_step(self, *_: object) -> None:
+    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
+        if overflowed(optimizer):  # a fused optimizer's step that did nothing
+            return
         before = self.pruner.masks
         self.pruner.step()
         if self.pruner.step_count == self._rewind_to:

@@ -7,6 +7,7 @@ weight with zero state at zero by its own arithmetic, so nothing has to be rewri
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import cast
@@ -17,7 +18,8 @@ from torch.optim import Optimizer
 
 from secateur.masks import Masks, bind
 from secateur.modules import innermost
-from secateur.vocabulary import BadTargetError
+from secateur.train.stepping import when_gradients_are_there
+from secateur.vocabulary import BadTargetError, SecateurWarning
 
 __all__ = ["Hold", "hold"]
 
@@ -48,7 +50,11 @@ def hold(optimizer: Optimizer, masks: Mapping[str, Tensor], model: nn.Module | N
     Zeroes the weights and the optimizer's state of them at once. Names, ``state_dict`` keys, ``deepcopy``,
     ``torch.compile``, AMP and gradient accumulation are not affected. With optimizers known to work weight by
     weight (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop) the only cost is one pass over
-    each gradient; with any other the weights and state are also zeroed after each step.
+    each gradient; with any other the weights and state are also zeroed after each step. What is written into
+    ``grad`` of a parameter after ``backward``, as noise is, has to leave the masked places at zero.
+
+    Warns (:class:`SecateurWarning`) of masked weights that want a gradient and that the optimizer does not train:
+    another one might bring them back.
 
     Args:
         optimizer: the optimizer that trains the masked weights.
@@ -69,19 +75,30 @@ def hold(optimizer: Optimizer, masks: Mapping[str, Tensor], model: nn.Module | N
         >>> int((net.weight == 0).sum())
         2
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"{type(optimizer).__module__}.{type(optimizer).__name__} is not a torch.optim.Optimizer, so its state "
-            "cannot be held at zero; wrap it in a subclass of torch.optim.Optimizer"
-        )
-    return Hold(innermost(optimizer), masks if model is None else bind(model, masks))
+    return Hold(optimizer, masks if model is None else bind(model, masks))
 
 
 class Hold:
-    """Active masks on an optimizer's parameters; a context manager that is active from its creation."""
+    """Active masks on an optimizer's parameters; a context manager that is active from its creation.
 
-    def __init__(self, optimizer: Optimizer, masks: Mapping[str, Tensor]) -> None:
-        self._optimizer = optimizer
+    Args:
+        optimizer: as for :func:`hold`.
+        masks: tied to a model.
+        learn: called with the optimizer in each of its steps while gradients are there and not masked yet.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, masks: Mapping[str, Tensor], learn: Callable[[Optimizer], None] | None = None
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"{type(optimizer).__module__}.{type(optimizer).__name__} is not a torch.optim.Optimizer, so its state "
+                "cannot be held at zero; wrap it in a subclass of torch.optim.Optimizer"
+            )
+        self._optimizer = innermost(optimizer)
+        self._learn = learn  # from whole gradients, before they are masked
+        self._arrived: set[nn.Parameter] = set()  # whose gradients were masked on arrival
+        self._strangers: frozenset[str] = frozenset()
         # One list for good: who has it can take the hooks away when this object is gone.
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self._after_step: list[nn.Parameter] = []
@@ -97,14 +114,16 @@ class Hold:
         for name, parameter in parameters.items():
             self._kept_bits[parameter] = _kept_bits(masks[name], parameter.dtype)
             self._zero(parameter)
-            if parameter.requires_grad:
-                hook = _gradient_hook(self._kept_bits[parameter])
+            if parameter.requires_grad and self._learn is None:
+                hook = _gradient_hook(self._kept_bits[parameter], self._arrived)
                 self.handles.append(parameter.register_post_accumulate_grad_hook(hook))
             if not parameter.requires_grad or not _leaves_zeros(self._optimizer, parameter.dtype):
                 # A frozen parameter may be thawed while it is held, and would have no gradient hook.
                 self._after_step.append(parameter)
+        self.handles.append(when_gradients_are_there(self._optimizer, self._mask_the_rest))
         if self._after_step:
             self.handles.append(self._optimizer.register_step_post_hook(self._zero_after_step))
+        self._warn_of_strangers(parameters)
 
     def release(self) -> None:
         """Take all hooks away; the weights stay as they are."""
@@ -112,6 +131,7 @@ class Hold:
             self.handles.pop().remove()
         self._after_step.clear()
         self._kept_bits.clear()
+        self._arrived.clear()
 
     def __enter__(self) -> Hold:
         return self
@@ -121,6 +141,28 @@ class Hold:
     ) -> None:
         self.release()
 
+    @torch.no_grad()
+    def _mask_the_rest(self) -> None:
+        """Mask the gradients that came by another way than ``backward``, or that something was to be learned from."""
+        if self._learn is not None:
+            self._learn(self._optimizer)
+        for parameter, kept_bits in self._kept_bits.items():
+            if parameter not in self._arrived:
+                _clear_gradient(parameter, kept_bits)
+        self._arrived.clear()
+
+    def _warn_of_strangers(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        own = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
+        strangers = frozenset(name for name, p in parameters.items() if p.requires_grad and id(p) not in own)
+        if strangers - self._strangers:
+            warnings.warn(
+                f"the optimizer does not train {sorted(strangers)}, whose zeros are to be held: where another one "
+                "trains them they come back; give that one, or the targets of each optimizer to a hold of its own",
+                SecateurWarning,
+                stacklevel=4,
+            )
+        self._strangers = strangers
+
     def _zero_after_step(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
         for parameter in self._after_step:
             self._zero(parameter)
@@ -129,7 +171,8 @@ class Hold:
     def _zero(self, parameter: nn.Parameter) -> None:
         state = self._optimizer.state.get(parameter, {})
         _clear_gradient(parameter, self._kept_bits[parameter])
-        for tensor in itertools.chain([parameter.data], state.values()):
+        # Detached it shares the counter of versions: who holds a copy of the weights can see that they changed.
+        for tensor in itertools.chain([parameter.detach()], state.values()):
             if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
                 _clear(tensor, self._kept_bits[parameter])
 
@@ -152,11 +195,13 @@ def _live_parameters(masks: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
 
 def _leaves_zeros(optimizer: Optimizer, dtype: torch.dtype) -> bool:
     """Return whether a step leaves a weight of zero value, gradient and state at zero by its own arithmetic."""
+    if type(optimizer) not in _ELEMENTWISE:
+        return False
     # An eps that is 0 in the weight's dtype, as 1e-8 is in float16, makes 0 / 0 of it.
     divides = any(
         float(torch.tensor(float(group.get("eps", 1.0)), dtype=dtype)) == 0 for group in optimizer.param_groups
     )
-    return type(optimizer) in _ELEMENTWISE and not divides
+    return not divides
 
 
 def _kept_bits(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -169,11 +214,12 @@ def _kept_bits(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(integer).neg_()
 
 
-def _gradient_hook(kept_bits: Tensor) -> Callable[[Tensor], None]:
+def _gradient_hook(kept_bits: Tensor, arrived: set[nn.Parameter]) -> Callable[[nn.Parameter], None]:
     """Return the hook that masks a gradient. It runs for every target at every step, so it is kept short."""
 
-    def mask(parameter: Tensor) -> None:
+    def mask(parameter: nn.Parameter) -> None:
         _clear_gradient(parameter, kept_bits)
+        arrived.add(parameter)
 
     return mask
 

@@ -13,10 +13,17 @@ from torch.optim import Optimizer
 from secateur.choose.selection import Choice
 from secateur.choose.targets import prunable
 from secateur.masks import Masks, bind, parameters_of
-from secateur.train.hold import hold
+from secateur.train.hold import Hold
 from secateur.train.regrow import Regrow, Shadow
 from secateur.train.schedules import Schedule
-from secateur.vocabulary import BadTargetError, CorruptFileError, NamedTensors, UnfinishedWarning, Weights
+from secateur.vocabulary import (
+    BadTargetError,
+    CorruptFileError,
+    NamedTensors,
+    SecateurError,
+    UnfinishedWarning,
+    Weights,
+)
 
 __all__ = ["Pruner"]
 
@@ -74,8 +81,13 @@ class Pruner:
         self.sparsity = 0.0
         whole = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self._parameters.items()}
         self.masks = bind(model, Masks(whole, self._targets))
-        self._hold = hold(optimizer, self.masks)
-        self._advance()
+        learn = self._shadow.learn if self._shadow and self._shadow.learns else None
+        self._hold = Hold(optimizer, self.masks, learn)
+        try:
+            self._advance()
+        except BaseException:
+            self._hold.release()
+            raise
 
     def step(self) -> None:
         """Count one optimizer step, and redraw the masks if the schedule says so; after finalize, only count."""
@@ -88,6 +100,8 @@ class Pruner:
 
         Warns (:class:`UnfinishedWarning`) when the schedule had not reached its final sparsity.
         """
+        if self._finalized:
+            return self.masks
         if self.step_count < self.schedule.end_step:
             warnings.warn(
                 f"finalized at step {self.step_count}, before the schedule's end at {self.schedule.end_step}: "
@@ -96,16 +110,15 @@ class Pruner:
                 stacklevel=2,
             )
         self._finalized = True
+        self._shadow = None
+        self._hold.update(self.masks)  # weights may have been loaded since
         self._hold.release()
-        if self._shadow:
-            self._shadow.release()
-            self._shadow = None
         return self.masks
 
     @property
     def handles(self) -> tuple[list[torch.utils.hooks.RemovableHandle], ...]:
         """The lists of its hooks, now and later: what takes them away when the pruner itself has been forgotten."""
-        return (self._hold.handles, *([self._shadow.handles] if self._shadow else []))
+        return (self._hold.handles,)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -128,7 +141,10 @@ class Pruner:
         Raises:
             BadTargetError: the masks do not name this pruner's targets.
             CorruptFileError: an entry is missing, or shadow values are missing although regrowth is on.
+            SecateurError: the pruner is finalized.
         """
+        if self._finalized:
+            raise SecateurError("this pruner is finalized: make a new one and load the state into that")
         missing = {"step", "sparsity", "masks", "shadow"} - state.keys()
         if missing:
             raise CorruptFileError(f"the pruner state lacks {sorted(missing)}")

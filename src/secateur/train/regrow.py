@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from secateur.train.stepping import loss_scale, overflowed
 
 __all__ = ["Regrow", "Shadow"]
 
@@ -37,7 +40,6 @@ class Shadow:
         self.values = {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()}
         self._parameters = dict(parameters)
         self._regrow = regrow
-        self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self._removed: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -51,27 +53,27 @@ class Shadow:
         for name, full in self.full().items():
             self._parameters[name].copy_(full)
             self.values[name].copy_(full.masked_fill_(masks[name], 0.0))
-        self._learn(masks)
-
-    def release(self) -> None:
-        """Stop learning; the values stay."""
-        while self.handles:
-            self.handles.pop().remove()
-
-    def _learn(self, masks: Mapping[str, Tensor]) -> None:
-        """Update shadows at each backward pass, by the gradient of a weight before it is masked."""
-        self.release()
-        if not self._regrow.learning_rate:
-            return
-        for name, parameter in self._parameters.items():
             self._removed[name] = ~masks[name]
-            if parameter.requires_grad:
-                self.handles.append(parameter.register_hook(self._step(name)))
 
-    def _step(self, name: str):  # type: ignore[no-untyped-def]
-        def step(gradient: Tensor) -> None:
-            # A gradient that overflowed (the first ones under a GradScaler do) teaches nothing.
+    @property
+    def learns(self) -> bool:
+        """Whether shadow values go on learning."""
+        return self._regrow.learning_rate > 0
+
+    @torch.no_grad()
+    def learn(self, optimizer: Optimizer) -> None:
+        """Move the shadows by the gradients as the optimizer is about to use them, not masked yet.
+
+        By then they are those of all processes, and a GradScaler's scale is gone or known.
+        """
+        if overflowed(optimizer):
+            return
+        rate = self._regrow.learning_rate / loss_scale(optimizer)
+        for name, parameter in self._parameters.items():
+            gradient = parameter.grad
+            if gradient is None or name not in self._removed:
+                continue
+            gradient = gradient.to_dense() if gradient.is_sparse else gradient
+            # A gradient that overflowed teaches nothing.
             usable = self._removed[name] & gradient.isfinite()
-            self.values[name].sub_(gradient.where(usable, 0), alpha=self._regrow.learning_rate)
-
-        return step
+            self.values[name].sub_(gradient.where(usable, 0) * rate)

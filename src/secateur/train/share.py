@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from secateur.modules import innermost
+from secateur.train.stepping import when_gradients_are_there
 from secateur.vocabulary import BadTargetError, CorruptFileError, SelectionError
 
 __all__ = ["Codebooks", "Sharing", "codebooks", "share", "shared"]
@@ -265,7 +266,7 @@ class Sharing:
         self.codebooks = books
         books.apply()
         self._handles = [
-            optimizer.register_step_pre_hook(self._sum_gradients),
+            when_gradients_are_there(optimizer, self._sum_gradients),
             optimizer.register_step_post_hook(self._follow),
         ]
 
@@ -283,7 +284,7 @@ class Sharing:
         self.release()
 
     @torch.no_grad()
-    def _sum_gradients(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _sum_gradients(self) -> None:
         for name, book in self.codebooks._books.items():
             gradient = _live(name, book).grad
             if gradient is None:
