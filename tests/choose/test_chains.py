@@ -377,3 +377,10 @@ def test_pairs_without_masks_are_passed_over_and_masks_stay_tied() -> None:
     assert after.keys() == masks.keys()
     sc.hold(torch.optim.SGD(net.parameters(), lr=0.1), after).release()
     assert sc.drop_dead(masks, []) == (masks, sc.Dead(0, 0))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element", "ignore:no unit of the model is dead")
+def test_layers_without_units_are_no_error() -> None:
+    net = nn.Sequential(nn.Linear(4, 0), nn.ReLU(), nn.Linear(0, 3))
+    assert sc.chains(net, torch.randn(2, 4)) == []
+    assert torch.equal(sc.shrink(net, torch.randn(2, 4))(torch.zeros(1, 4)), net(torch.zeros(1, 4)))

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packing_helpers import bits, random_tensor, same_bits, tensors
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 import secateur as sc
 from secateur.pack import streams
 from secateur.pack.packing import TORCH_DTYPES, packed_bytes
 from secateur.pack.records import Record
+from secateur.vocabulary import BadTargetError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*negative zeros")
 FLOATS = [torch.float32, torch.float16, torch.bfloat16]
@@ -198,3 +199,17 @@ def test_records_are_read_as_they_are_written(line: str) -> None:
 def test_records_that_make_no_sense_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"it|its"):
         Record.parse(line)
+
+
+@pytest.mark.parametrize("value", [torch.finfo(torch.float32).min, 1e300])
+def test_codebooks_make_no_infinities_of_large_values(value: float, tmp_path: Path) -> None:
+    net = nn.Linear(4, 2)
+    net.register_buffer("mask", torch.tensor([value, 0.1, float("inf")], dtype=torch.float64))
+    sc.pack(net, tmp_path / "net.sct", bits=2)
+    assert torch.equal(sc.unpack(tmp_path / "net.sct")["mask"], net.mask)  # type: ignore[arg-type]
+
+
+def test_a_model_without_memory_is_refused(tmp_path: Path) -> None:
+    sc.pack(nn.Linear(4, 2), tmp_path / "net.sct")
+    with pytest.raises(BadTargetError, match="to_empty"):
+        sc.unpack(tmp_path / "net.sct", into=nn.Linear(4, 2, device="meta"))

@@ -302,3 +302,27 @@ def test_training_goes_on_where_it_was_step_by_step(kind: str, name: str) -> Non
         masked = [step(model, batch, optimizer) for batch in batches[3:]]
     shrunk = [step(small, batch, other) for batch in batches[3:]]
     assert masked == pytest.approx(shrunk, rel=1e-9)
+
+
+def test_lbfgs_goes_on_with_the_smaller_model() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), torch.randn(8, 4)
+    with torch.no_grad():
+        net[0].weight[:2], net[0].bias[:2] = 0, 0
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1)
+
+    def train(model: nn.Module) -> None:
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss: torch.Tensor = model(x).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)  # type: ignore[arg-type]
+
+    train(net)
+    with torch.no_grad():
+        net[0].weight[:2], net[0].bias[:2] = 0, 0
+    small = sc.shrink(net, x, optimizer=optimizer)
+    before = small[2].weight.detach().clone()
+    train(small)
+    assert small[0].out_features == 4 and not torch.equal(small[2].weight, before)

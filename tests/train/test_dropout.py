@@ -156,3 +156,10 @@ def test_a_net_without_dropout_is_not_even_run() -> None:
     dropouts = sc.Dropouts(nn.Linear(2, 2), torch.zeros(1, 99))
     assert dropouts.rescale({}) == {}
     dropouts.restore()
+
+
+def test_the_mask_of_tied_weights_is_found_under_their_first_name() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    masks = sc.prune(net, 0.75)
+    assert list(masks) == ["0.weight"] and sc.Dropouts(net, torch.zeros(1, 4)).rescale(masks) == {"1": 0.25}

@@ -183,3 +183,8 @@ def test_a_choice_that_fails_leaves_no_hooks() -> None:
     with pytest.raises(SecateurError):
         sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5), sc.Choice(scope=sc.Window(1, 4)))
     assert not net.weight._post_accumulate_grad_hooks and not optimizer._optimizer_step_pre_hooks
+
+
+def test_copying_a_pruner_says_what_to_do_instead() -> None:
+    with pytest.raises(TypeError, match="state_dict"):
+        copy.deepcopy(Setup(sc.OneShotSchedule(0.5)).pruner)

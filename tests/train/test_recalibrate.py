@@ -143,3 +143,15 @@ def test_a_pruned_net_is_normalised_by_its_own_statistics_and_zeros_stay() -> No
     torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(y.std((0, 2, 3)), torch.ones(3), atol=1e-2, rtol=0)
     assert all((net.get_parameter(name)[~mask] == 0).all() for name, mask in masks.items())
+
+
+def test_a_failing_pass_leaves_statistics_and_modes_as_they_were() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)).eval()
+    sc.recalibrate(net, [torch.full((4, 2), 5.0)])
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(TypeError, match="inputs alone, and one is a tuple"):
+        sc.recalibrate(net, [torch.ones(4, 2), (torch.ones(4, 2), torch.ones(4))])  # type: ignore[list-item]
+    with pytest.raises(RuntimeError):
+        sc.recalibrate(net, [torch.ones(4, 3)])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert not net[0].training and net[0].momentum == 0.1

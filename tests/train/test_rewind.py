@@ -117,7 +117,7 @@ WRONG: dict[str, tuple[Callable[[State], State], str]] = {
     "another shape": (lambda s: s | {"4.weight": torch.ones(5, 63)}, r"4\.weight"),
     "broadcasts": (lambda s: s | {"4.bias": torch.ones(1)}, r"4\.bias"),
     "empty": (lambda _: {}, r"0\.weight"),
-    "of a wrapper": (lambda s: {f"module.{name}": tensor for name, tensor in s.items()}, r"module\.0\.weight"),
+    "of a module around it": (lambda s: {f"net.{name}": tensor for name, tensor in s.items()}, r"net\.0\.weight"),
 }
 
 
@@ -154,3 +154,19 @@ def test_the_same_retraining_from_a_rewound_state_ends_at_the_same_weights() -> 
             train(net, 4, optimizer)
         ends.append(snapshot(net))
     assert all(torch.equal(a[name], b[name]) for a, b in itertools.pairwise(ends) for name in start)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda net: torch.compile(nn.DataParallel(net))])
+def test_a_state_may_be_taken_from_a_wrapped_model(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    net = make_net()
+    wrapped = wrap(net)
+    start = snapshot(wrapped)
+    with torch.no_grad():
+        net[0].weight.add_(1)
+    sc.rewind(wrapped, start)
+    assert torch.equal(net[0].weight, next(tensor for name, tensor in start.items() if name.endswith("0.weight")))
+
+
+def test_a_child_called_module_is_no_wrapper() -> None:
+    net = nn.ModuleDict({"module": nn.Linear(2, 2)})
+    sc.rewind(net, snapshot(net))

@@ -159,7 +159,7 @@ class _Prober:
 
     def _width(self, writer: str, reader: str) -> int:
         units, columns = self._layers[writer].weight.shape[0], self._layers[reader].weight.shape[1]
-        return columns // units if columns % units == 0 else 0
+        return columns // units if units and columns % units == 0 else 0
 
     def _proved(self, writer: str, reader: str, width: int) -> bool:
         units = self._layers[writer].weight.shape[0]

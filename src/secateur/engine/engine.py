@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,9 @@ class Engine:
         if not 1 <= count <= 1024:
             raise InputError(f"{count} threads: 1 to 1024 can be used, best as many as the processor has cores")
         self._threads = int(count)
+
+    def __reduce__(self) -> NoReturn:  # for pickle and copy.deepcopy
+        raise TypeError("an Engine holds threads and laid-out weights; save() it, and secateur.engine.load() the file")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute what the model computes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +36,11 @@ class Layer:
         """Return the weight as (G, O / G, I / G, kernel)."""
         w = self.weight.value.movedim((self.out_dim, self.in_dim), (0, 1))
         outs, ins = w.shape[:2]
+        kernel = math.prod(w.shape[2:])
         if self.out_dim == 0:
-            whole: Tensor = w.reshape(self.groups, outs // self.groups, ins, -1)
+            whole: Tensor = w.reshape(self.groups, outs // self.groups, ins, kernel)
             return whole
-        stacked: Tensor = w.reshape(outs, self.groups, ins // self.groups, -1)
+        stacked: Tensor = w.reshape(outs, self.groups, ins // self.groups, kernel)
         return stacked.transpose(0, 1)
 
 

@@ -173,7 +173,11 @@ def _warn_of_negative_zeros(name: str, value: Tensor) -> None:
 
 
 def _rounded(value: Tensor) -> Tensor:
-    return value.bfloat16().to(value.dtype) if value.dtype.itemsize > 2 else value
+    """Round to what bfloat16 can hold; a tensor with finite values beyond its range stays as it is."""
+    if value.dtype.itemsize <= 2:
+        return value
+    rounded = value.bfloat16().to(value.dtype)
+    return rounded if torch.equal(rounded.isinf(), value.isinf()) else value
 
 
 def _targets(model: nn.Module | Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> set[str]:

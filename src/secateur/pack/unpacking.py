@@ -64,6 +64,8 @@ def unpack(
     with path.open("rb") as file:
         contents = read_header(file, path)
         own = {} if into is None else _state(into)
+        if any(tensor.is_meta for tensor in own.values()):
+            raise BadTargetError("the model is on the meta device, without memory; call model.to_empty(device='cpu')")
         if into is not None and contents.manifest is None:
             _check_fit(contents, own)
         if into is not None and max_bytes is None:

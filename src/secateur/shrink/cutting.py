@@ -166,15 +166,19 @@ def cut_optimizer(optimizer: Optimizer, before: nn.Module, after: nn.Module, kep
     """Point an optimizer at the parameters of a smaller model and cut its state along.
 
     A state tensor that is shaped like its parameter is cut as the parameter is; anything else is left as it is.
-    A bias that was made takes the options of its weight's group, and starts without state.
+    A bias that was made takes the options of its weight's group, and starts without state; LBFGS starts afresh.
     """
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
     names = {id(parameter): name for name, parameter in old.items()}
     for group in optimizer.param_groups:
         members = [names.get(id(parameter)) for parameter in group["params"]]
         made = [f"{name.removesuffix('weight')}bias" for name in members if name and name.endswith("weight")]
-        group["params"] = [new[n] if n else p for n, p in zip(members, group["params"], strict=True)]
+        # In place: LBFGS holds on to the list itself.
+        group["params"][:] = [new[n] if n else p for n, p in zip(members, group["params"], strict=True)]
         group["params"] += [new[name] for name in made if name in new and name not in old]
+    if isinstance(optimizer, torch.optim.LBFGS):  # its state is flat, over all parameters in a row
+        optimizer.state.clear()
+        optimizer._numel_cache = None
     for name, parameter in old.items():
         state = optimizer.state.pop(parameter, None)
         if state is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -38,7 +39,8 @@ class _Reading:
         self.site = site
         self.reads, self._writes = coupling.units[site.reads], coupling.units[site.writes]
         w = weight.detach().movedim((site.writes.dim, site.reads.dim), (0, 1))
-        w_GOIK = w.reshape(site.groups, len(self._writes) // site.groups, len(self.reads), -1)
+        kernel = math.prod(w.shape[2:])
+        w_GOIK = w.reshape(site.groups, len(self._writes) // site.groups, len(self.reads), kernel)
         self._used_GOI = (w_GOIK != 0).any(-1)
         self._sums_GOI = w_GOIK.double().sum(-1)
         still = ~site.live & ~site.constant.isnan()

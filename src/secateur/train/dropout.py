@@ -58,6 +58,8 @@ class Dropouts:
 def _next_weights(model: nn.Module, example: Tensor) -> dict[str, str]:
     """Return the weight of the layer that runs next after each dropout module."""
     order: list[tuple[str, nn.Module]] = []
+    # Tied weights have one name among the targets, that of the first.
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def note(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         return module.register_forward_pre_hook(lambda *_: order.append((name, module)))
@@ -76,7 +78,7 @@ def _next_weights(model: nn.Module, example: Tensor) -> dict[str, str]:
         if isinstance(module, _DropoutNd):
             waiting.append(name)
         else:
-            weight = f"{name}.{_reading(module)}" if name else _reading(module)
+            weight = first[id(module._parameters[_reading(module)])]
             feeds |= {each: weight for each in waiting if each not in feeds}
             waiting.clear()
     return feeds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +114,9 @@ class Pruner:
         self._hold.update(self.masks)  # weights may have been loaded since
         self._hold.release()
         return self.masks
+
+    def __reduce__(self) -> NoReturn:  # for pickle and copy.deepcopy
+        raise TypeError("a Pruner hangs on its model and optimizer; keep its state_dict(), and load it into a new one")
 
     @property
     def handles(self) -> tuple[list[torch.utils.hooks.RemovableHandle], ...]:

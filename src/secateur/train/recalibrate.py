@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import torch
@@ -27,6 +28,9 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         model: the network; its mode (train or eval) is put back afterwards.
         batches: inputs of training data, each the same size or nearly; without any nothing changes.
 
+    Raises:
+        TypeError: a batch is no tensor, as where a data loader gives labels too; nothing has changed then.
+
     Returns:
         The number of BatchNorm modules with running statistics.
 
@@ -42,15 +46,22 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     if first is None or not norms:
         return len(norms)
     momenta = [norm.momentum for norm in norms]
+    before = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
     with in_eval_mode(model):  # dropout stays off
         try:
             for norm in norms:
                 norm.reset_running_stats()
                 norm.train()
                 norm.momentum = None  # the plain mean
-            model(first)
-            for batch in inputs:
+            for batch in itertools.chain([first], inputs):
+                if not isinstance(batch, Tensor):
+                    raise TypeError(f"batches are tensors of inputs alone, and one is a {type(batch).__name__}")
                 model(batch)
+        except BaseException:
+            for norm, buffers in zip(norms, before, strict=True):
+                for name, buffer in norm.named_buffers():
+                    buffer.copy_(buffers[name])
+            raise
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
