@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 import secateur as sc
-from secateur.vocabulary import BadTargetError, Layout, NothingPrunedWarning
+from secateur.vocabulary import BadTargetError, Layout, NothingPrunedWarning, SecateurWarning
 
 
 class Everything(nn.Module):
@@ -135,3 +137,15 @@ def test_registered_kinds_are_targets_with_their_layout_and_multiply_adds() -> N
     masks = sc.Choice(granularity=sc.Row(), scope=sc.PerTensor())(targets, 0.5)
     assert masks["1.matrix"].any(0).sum() == 1 and masks["1.matrix"].all(0).sum() == 1
     assert sc.measure(net, torch.zeros(5, 4), timing=None).layers[1].macs == 6
+
+
+def test_layers_whose_weights_are_computed_are_named() -> None:
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(6, 8, bias=False))
+    net = nn.Sequential(normed, nn.ReLU(), nn.Linear(8, 4))
+    with pytest.warns(SecateurWarning, match=r"\['0'\] are computed.*remove_parametrizations"):
+        assert list(sc.prunable(net)) == ["2.weight"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SecateurWarning)
+        assert list(sc.prunable(net, ignore=["0"])) == ["2.weight"]
+    nn.utils.parametrize.remove_parametrizations(normed, "weight")
+    assert list(sc.prunable(net)) == ["0.weight", "2.weight"]

@@ -197,3 +197,16 @@ def test_two_processes_hold_the_same_masks(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     moved = {name: tensor for name, tensor in Module().state_dict().items() if not torch.equal(ours[name], tensor)}
     assert moved.keys() == ours.keys(), "and they have been trained"
+
+
+@pytest.mark.parametrize("kind", ["EMAWeightAveraging", "StochasticWeightAveraging"])
+@pytest.mark.parametrize("first", [True, False])
+def test_averaged_weights_end_pruned(kind: str, first: bool, tmp_path: Path) -> None:
+    if not hasattr(lightning.callbacks, kind):
+        pytest.skip(f"this lightning has no {kind}")
+    average = getattr(lightning.callbacks, kind)(**({"swa_lrs": 0.01} if kind.startswith("Stoch") else {}))
+    pruning = Pruning(SCHEDULE)
+    module = Module()
+    trainer(tmp_path, 4, [pruning, average] if first else [average, pruning]).fit(module, loader())
+    assert all((module.get_parameter(name)[~mask] == 0).all() for name, mask in pruning.masks.items())
+    assert pruning.masks.sparsity > 0.5

@@ -199,9 +199,22 @@ def test_an_optimizer_with_more_than_one_eps_is_held() -> None:
 def test_who_watches_a_weight_sees_that_it_was_zeroed() -> None:
     net = nn.Linear(4, 4)
     before = net.weight._version
-    sc.Pruner(net, torch.optim.SGD(net.parameters(), lr=0.1), sc.OneShotSchedule(0.5))
+    pruner = sc.Pruner(net, torch.optim.SGD(net.parameters(), lr=0.1), sc.OneShotSchedule(0.5))
     assert net.weight._version > before
+    pruner.finalize()
     loss = net(torch.randn(2, 4, requires_grad=True)).sum()
     sc.hold(torch.optim.SGD(net.parameters(), lr=0.1), sc.prune(net, 0.75)).release()
     with pytest.raises(RuntimeError, match="inplace"):
         loss.backward()
+
+
+def test_what_is_held_twice_is_said() -> None:
+    net = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    left = sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5))
+    with pytest.warns(SecateurWarning, match=r"\['weight'\] are held already"):
+        sc.Pruner(net, optimizer, sc.OneShotSchedule(0.25)).finalize()
+    left.finalize()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sc.Pruner(net, optimizer, sc.OneShotSchedule(0.25)).finalize()

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import secateur as sc
-from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurError, UnfinishedWarning
+from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurError, SecateurWarning, UnfinishedWarning
 
 SCHEDULES = {
     "polynomial": sc.PolynomialSchedule(0.2, 0.9, 2, 40, frequency=5),
@@ -188,3 +188,30 @@ def test_a_choice_that_fails_leaves_no_hooks() -> None:
 def test_copying_a_pruner_says_what_to_do_instead() -> None:
     with pytest.raises(TypeError, match="state_dict"):
         copy.deepcopy(Setup(sc.OneShotSchedule(0.5)).pruner)
+
+
+def test_a_state_given_at_once_loses_nothing_where_draws_differ() -> None:
+    seeds = iter(range(99))
+    choice = sc.Choice(criterion=lambda weights: sc.criteria.random(weights, seed=next(seeds)))
+    schedule = sc.LinearSchedule(0.2, 0.6, 0, 10, 5)
+    first = nn.Linear(20, 20)
+    pruner = sc.Pruner(first, torch.optim.SGD(first.parameters(), lr=0.1), schedule, choice)
+    for _ in range(6):
+        pruner.step()
+    second = copy.deepcopy(first)
+    optimizer = torch.optim.SGD(second.parameters(), lr=0.1)
+    again = sc.Pruner(second, optimizer, schedule, choice, state=pruner.state_dict())
+    assert torch.equal(second.weight, first.weight) and again.masks == pruner.masks and again.step_count == 6
+
+
+def test_an_allocation_by_name_does_not_rise_and_that_is_said() -> None:
+    net = nn.Linear(10, 10)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    pruner = sc.Pruner(
+        net, optimizer, sc.LinearSchedule(0, 0.8, 0, 10, 5), sc.Choice(scope=sc.PerTensor(), allocation={"weight": 0.8})
+    )
+    with pytest.warns(SecateurWarning, match="secateur.scaled"):
+        for _ in range(5):
+            pruner.step()
+    with pytest.warns(UnfinishedWarning, match=r"sparsity 0\.8000 instead of 0\.8"):
+        pruner.finalize()

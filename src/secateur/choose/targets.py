@@ -15,7 +15,15 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
 from secateur.modules import unwrap
-from secateur.vocabulary import BadTargetError, Layout, NothingPrunedWarning, Target, Weights, near_matches
+from secateur.vocabulary import (
+    BadTargetError,
+    Layout,
+    NothingPrunedWarning,
+    SecateurWarning,
+    Target,
+    Weights,
+    near_matches,
+)
 
 __all__ = ["bias_of", "matrix_of", "prunable", "register"]
 
@@ -119,6 +127,7 @@ def prunable(
             f"{[place.name for place in places][:20]} in "
             f"modules of kind {kinds}; name what you want in include="
         )
+    _warn_of_computed(model, ignore)
     targets = {n: Target(_layout(p), weakref.ref(p.parameter)) for n, p in found.items()}
     return Weights({name: place.parameter for name, place in found.items()}, targets)
 
@@ -150,11 +159,7 @@ class _Place:
         return [pattern for pattern in patterns if self._matches(pattern)]
 
     def _matches(self, pattern: Pattern) -> bool:
-        if not isinstance(pattern, str):
-            return isinstance(self.module, pattern)
-        # "head" names the module and everything in it; a glob is tried on the parameter and on each owner.
-        parts = self.name.split(".")
-        return any(fnmatchcase(".".join(parts[: i + 1]), pattern) for i in range(len(parts)))
+        return _names(pattern, self.name, self.module)
 
 
 def _places(model: nn.Module) -> Iterator[_Place]:
@@ -197,6 +202,32 @@ def _layout(place: _Place) -> Layout:
     if isinstance(module, _ConvNd):
         return Layout(groups=module.groups)
     return Layout()
+
+
+def _warn_of_computed(model: nn.Module, ignore: Sequence[Pattern]) -> None:
+    """Name the layers that would be targets if their weights were parameters of their own."""
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, _WITH_WEIGHT) and "weight" not in module._parameters and hasattr(module, "weight")
+        if not any(_names(pattern, name, module) for pattern in ignore)
+    ]
+    if names:
+        warnings.warn(
+            f"the weights of {names} are computed, as by a parametrization, so they are no targets; make them plain "
+            "first, as torch.nn.utils.parametrize.remove_parametrizations does",
+            SecateurWarning,
+            stacklevel=3,
+        )
+
+
+def _names(pattern: Pattern, name: str, module: nn.Module) -> bool:
+    """Tell whether a pattern names a module, or what stands in it under ``name``."""
+    if not isinstance(pattern, str):
+        return isinstance(module, pattern)
+    # "head" names the module and everything in it; a glob is tried on the name and on each owner.
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[: i + 1]), pattern) for i in range(len(parts)))
 
 
 def _check_patterns(places: Sequence[_Place], include: Sequence[Pattern] | None, ignore: Sequence[Pattern]) -> None:

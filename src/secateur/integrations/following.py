@@ -67,9 +67,9 @@ class Follower:
         self._targets = prunable(self._model) if weights is None else weights
         for other in [each for each in _LIVE if each._follows(self._targets)]:
             other.release()
-        self.pruner = Pruner(model, self._optimizer, schedule, choice, weights=self._targets, regrow=regrow)
+        own = None if state is None else state["pruner"]
+        self.pruner = Pruner(model, self._optimizer, schedule, choice, weights=self._targets, regrow=regrow, state=own)
         if state is not None:
-            self.pruner.load_state_dict(state["pruner"])
             self._early = {name: each.clone() for name, each in state["early"].items()}
         self._handle = self._optimizer.register_step_post_hook(self._after_step)
         _LIVE.add(self)

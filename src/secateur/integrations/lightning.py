@@ -10,7 +10,7 @@ from torch import nn
 from secateur.choose.selection import Choice
 from secateur.choose.targets import prunable
 from secateur.integrations.following import Follower
-from secateur.masks import Masks
+from secateur.masks import Masks, apply
 from secateur.train.regrow import Regrow
 from secateur.train.schedules import Schedule
 from secateur.vocabulary import MissingExtraError
@@ -102,6 +102,10 @@ class Pruning(Callback):
         if self._follower:
             self._masks = self._follower.finish()
             self._ended, self._follower = self._follower.state_dict(), None
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Zero once more: weights that were averaged over training take the place of the trained ones at its end."""
+        apply(pl_module, self._masks)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Take all hooks away where training was interrupted; the zeros stay."""

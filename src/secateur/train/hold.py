@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import cast
@@ -36,6 +37,7 @@ _ELEMENTWISE = (
     torch.optim.RMSprop,
 )
 _SMALL = 1 << 20
+_ACTIVE: weakref.WeakSet[Hold] = weakref.WeakSet()
 _BY_DTYPE = {
     torch.float16: torch.int16,
     torch.bfloat16: torch.int16,
@@ -53,8 +55,8 @@ def hold(optimizer: Optimizer, masks: Mapping[str, Tensor], model: nn.Module | N
     each gradient; with any other the weights and state are also zeroed after each step. What is written into
     ``grad`` of a parameter after ``backward``, as noise is, has to leave the masked places at zero.
 
-    Warns (:class:`SecateurWarning`) of masked weights that want a gradient and that the optimizer does not train:
-    another one might bring them back.
+    Warns (:class:`SecateurWarning`) of masked weights that want a gradient and that the optimizer does not train, for
+    another one might bring them back; and of those that another hold or pruner still holds.
 
     Args:
         optimizer: the optimizer that trains the masked weights.
@@ -104,7 +106,9 @@ class Hold:
         self._after_step: list[nn.Parameter] = []
         self._kept_bits: dict[nn.Parameter, Tensor] = {}
         self.masks = Masks({})
+        self._warn_of_others(_live_parameters(masks))
         self.update(masks)
+        _ACTIVE.add(self)
 
     def update(self, masks: Mapping[str, Tensor]) -> None:
         """Replace the masks; newly masked weights and their state become zero at once."""
@@ -150,6 +154,17 @@ class Hold:
             if parameter not in self._arrived:
                 _clear_gradient(parameter, kept_bits)
         self._arrived.clear()
+
+    def _warn_of_others(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        held = {id(parameter) for other in _ACTIVE for parameter in other._kept_bits}
+        twice = [name for name, parameter in parameters.items() if id(parameter) in held]
+        if twice:
+            warnings.warn(
+                f"{twice} are held already, and stay so under both masks; release the hold, or finalize the pruner, "
+                "that was left from before",
+                SecateurWarning,
+                stacklevel=4,
+            )
 
     def _warn_of_strangers(self, parameters: Mapping[str, nn.Parameter]) -> None:
         own = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}

@@ -21,6 +21,7 @@ from secateur.vocabulary import (
     CorruptFileError,
     NamedTensors,
     SecateurError,
+    SecateurWarning,
     UnfinishedWarning,
     Weights,
 )
@@ -41,9 +42,12 @@ class Pruner:
         choice: criterion, granularity, scope and allocation, used at every redraw.
         weights: the targets; :func:`secateur.prunable` of the model if left out.
         regrow: True or a :class:`Regrow` to let masked weights return; without it masks only ever shrink.
+        state: from :meth:`state_dict`, to go on from it at once: nothing is drawn on the way, so nothing is lost where
+            the criterion would not draw the same again. The model's and the optimizer's state are loaded before.
 
     Raises:
-        BadTargetError: the model has no prunable tensor.
+        BadTargetError: the model has no prunable tensor, or the state is of other targets.
+        CorruptFileError: the state lacks an entry.
 
     Example:
         >>> import secateur as sc
@@ -68,6 +72,7 @@ class Pruner:
         *,
         weights: Weights | None = None,
         regrow: bool | Regrow = False,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
         self.schedule = schedule
@@ -84,7 +89,10 @@ class Pruner:
         learn = self._shadow.learn if self._shadow and self._shadow.learns else None
         self._hold = Hold(optimizer, self.masks, learn)
         try:
-            self._advance()
+            if state is None:
+                self._advance()
+            else:
+                self.load_state_dict(state)
         except BaseException:
             self._hold.release()
             raise
@@ -105,7 +113,7 @@ class Pruner:
         if self.step_count < self.schedule.end_step:
             warnings.warn(
                 f"finalized at step {self.step_count}, before the schedule's end at {self.schedule.end_step}: "
-                f"sparsity {self.sparsity:.4f} instead of {self.schedule.final_sparsity:g}",
+                f"sparsity {self.masks.sparsity:.4f} instead of {self.schedule.final_sparsity:g}",
                 UnfinishedWarning,
                 stacklevel=2,
             )
@@ -167,6 +175,13 @@ class Pruner:
 
     def _advance(self) -> None:
         asked = self.schedule(self.step_count)
+        if isinstance(self._choice.allocation, Mapping) and 0 < asked < self.schedule.final_sparsity:
+            warnings.warn(
+                "an allocation by name gives its sparsities whatever the schedule says; for one that rises with it "
+                "take secateur.scaled(allocation, at=the final sparsity)",
+                SecateurWarning,
+                stacklevel=3,
+            )
         # Without regrowth, masks at an unchanged sparsity would come out the same.
         if not self.schedule.due(self.step_count) or (asked == self.sparsity and self._shadow is None):
             return

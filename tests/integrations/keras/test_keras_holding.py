@@ -210,3 +210,10 @@ def test_scaled_losses_of_half_precision() -> None:
     assert zeros(model) == 24
     fit(model)
     assert zeros(model) == 24
+
+
+def test_averages_of_the_optimizer_end_pruned() -> None:
+    model = sk.prune_low_magnitude(keras.Sequential([keras.Input((8,)), layers.Dense(6)]), sk.ConstantSparsity(0.5, 2))
+    model.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9), "mse")
+    model.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[sk.UpdatePruningStep()])
+    assert zeros(model) == 24

@@ -57,7 +57,13 @@ class UpdatePruningStep(keras.callbacks.Callback):  # type: ignore[misc]
                 self._redraw(group, group.plan.schedule(due[-1]))
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Leave the optimizer as it was; masks go on holding their zeros until they are stripped."""
+        """Leave the optimizer as it was; masks go on holding their zeros until they are stripped.
+
+        By now an optimizer with ``use_ema`` has put its averages, which remember what was pruned, in the place of the
+        weights.
+        """
+        for group in self._groups:
+            group.hold()
         if keras.backend.backend() == "jax":
             withdraw_from(self.model.optimizer)
             renew_steps(self.model)  # a step compiled before, without them shown, holds masks as they were then
