@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from secateur.lab import runs, sweeps
-from secateur.lab.settings import Settings
+from secateur.lab.folders import claim
+from secateur.lab.settings import Settings, write_settings
 
 TINY = Settings(model="mlp:16", epochs=1, prune_epochs=1, bits=0, engine=False)
 GRID = sweeps.Grid(("random",), (0.5,), (0,))
@@ -58,3 +59,27 @@ def test_two_processes_do_not_work_at_one_sweep(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     with filelock.FileLock(tmp_path / "s" / ".lock"), pytest.raises(runs.RunFolderError, match="another process"):
         sweeps.sweep(TINY, GRID, tmp_path / "s")
+
+
+def test_starting_over_may_be_stopped_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    names = ["config.toml", "result.json", "report.html", "model.safetensors", "metrics.jsonl"]
+    for stop in range(len(names)):
+        run.mkdir(exist_ok=True)
+        for name in names:
+            (run / name).touch()
+        write_settings(run / "config.toml", TINY, "a note")
+        deleted = 0
+
+        def unlink(path: Path, missing_ok: bool = False, stop: int = stop) -> None:
+            nonlocal deleted
+            if path.parent == run and path.name != ".lock":
+                if deleted == stop:
+                    raise KeyboardInterrupt
+                deleted += 1
+            path.rename(tmp_path / "bin")
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "unlink", unlink)
+            claim(run, TINY, again=True)
+        claim(run, TINY, again=False)

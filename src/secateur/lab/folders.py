@@ -49,7 +49,8 @@ def claim(folder: Path, settings: Settings, again: bool) -> None:
         raise RunFolderError(f"{folder} is not empty and is no run folder; choose another --out")
     if names and (again or "config.toml" not in names):
         with locked(folder):
-            for name in names & _OURS - {".lock"}:
+            # Settings go before the rest of what may be left, after all else: stopped at any point, it can go on.
+            for name in sorted(names & _OURS - {".lock"}, key=lambda name: (name in _LEFT, name == "config.toml")):
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
