@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 from secateur.lab.bench import Bench
 from secateur.lab.data.lookup import LabError
@@ -15,17 +16,6 @@ from secateur.lab.methods.small_dense import check_small_dense
 from secateur.lab.methods.three_step import check_three_step
 
 __all__ = ["CHECKS", "check"]
-
-
-def _any_choice(bench: Bench) -> None:
-    choice(bench)
-
-
-def _in(scope: str, biases: bool = False) -> Callable[[Bench], None]:
-    def check_scope(bench: Bench) -> None:
-        choice(bench, scope, biases)
-
-    return check_scope
 
 
 def _risen(bench: Bench) -> None:
@@ -42,15 +32,15 @@ def _nothing(bench: Bench) -> None:
     """These take all settings that they heed."""
 
 
-CHECKS: dict[str, Callable[[Bench], None]] = {
-    "threshold": _in("global", biases=True),
-    "threshold-layerwise": _in("layerwise", biases=True),
-    "freeze": _in("global", biases=True),
-    "masked-retraining": _in("global", biases=True),
-    "one-shot": _any_choice,
-    "one-shot-layerwise": _in("layerwise"),
-    "one-shot-erk": _in("erk"),
-    "one-shot-lamp": _in("lamp"),
+CHECKS: dict[str, Callable[[Bench], object]] = {
+    "threshold": partial(choice, scope="global", biases=True),
+    "threshold-layerwise": partial(choice, scope="layerwise", biases=True),
+    "freeze": partial(choice, scope="global", biases=True),
+    "masked-retraining": partial(choice, scope="global", biases=True),
+    "one-shot": choice,
+    "one-shot-layerwise": partial(choice, scope="layerwise"),
+    "one-shot-erk": partial(choice, scope="erk"),
+    "one-shot-lamp": partial(choice, scope="lamp"),
     "sensitivity": _nothing,
     "three-step": check_three_step,
     "iterative": check_iterative,
