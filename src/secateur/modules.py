@@ -50,7 +50,14 @@ def refuse_keras(model: Any, name: str, inside: bool = False) -> None:
 
 
 def innermost(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer that steps, inside wrappers such as accelerate's: hooks on those would never be called."""
+    """Return the optimizer that steps, inside wrappers such as accelerate's: hooks on those would never be called.
+
+    Raises:
+        TypeError: it is no ``torch.optim.Optimizer``, which alone has hooks and state in known places.
+    """
+    if not isinstance(optimizer, Optimizer):
+        kind = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+        raise TypeError(f"{kind} is not a torch.optim.Optimizer; wrap it in a subclass of torch.optim.Optimizer")
     while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = inner
     return optimizer

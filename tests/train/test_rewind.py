@@ -117,7 +117,7 @@ WRONG: dict[str, tuple[Callable[[State], State], str]] = {
     "another shape": (lambda s: s | {"4.weight": torch.ones(5, 63)}, r"4\.weight"),
     "broadcasts": (lambda s: s | {"4.bias": torch.ones(1)}, r"4\.bias"),
     "empty": (lambda _: {}, r"0\.weight"),
-    "of a module around it": (lambda s: {f"net.{name}": tensor for name, tensor in s.items()}, r"net\.0\.weight"),
+    "of a wrapper": (lambda s: {f"module.{name}": tensor for name, tensor in s.items()}, r"module\.0\.weight"),
 }
 
 

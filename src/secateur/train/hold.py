@@ -92,11 +92,6 @@ class Hold:
     def __init__(
         self, optimizer: Optimizer, masks: Mapping[str, Tensor], learn: Callable[[Optimizer], None] | None = None
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"{type(optimizer).__module__}.{type(optimizer).__name__} is not a torch.optim.Optimizer, so its state "
-                "cannot be held at zero; wrap it in a subclass of torch.optim.Optimizer"
-            )
         self._optimizer = innermost(optimizer)
         self._learn = learn  # from whole gradients, before they are masked
         self._arrived: set[nn.Parameter] = set()  # whose gradients were masked on arrival

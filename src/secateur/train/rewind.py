@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -45,21 +44,15 @@ def rewind(model: nn.Module, state: Mapping[str, Tensor], masks: Mapping[str, Te
     """
     network = unwrap(model)
     own = network.state_dict()
-    state = state if state.keys() == own.keys() else _unwrapped(state)
+    wrapped = model.state_dict()
+    if network is not model and state.keys() == wrapped.keys():  # under the wrapper's names, in the same order
+        state = {name: state[other] for name, other in zip(own, wrapped, strict=True)}
     # Looked at before any of it is loaded, so that a state that is refused changes nothing.
     odd = sorted(own.keys() ^ state.keys()) or [n for n, t in own.items() if _shape(t) != _shape(state[n])]
     if odd:
         raise BadTargetError(f"the state to rewind to is of another model: the two differ in {odd}")
     network.load_state_dict(dict(state))
     return apply(model, masks or {})
-
-
-def _unwrapped(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return a state under the names of the model inside ``torch.compile`` and DDP."""
-    for prefix in itertools.chain.from_iterable(itertools.repeat(("_orig_mod.", "module."), 2)):
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
 
 
 def _shape(entry: object) -> object:

@@ -251,8 +251,6 @@ def share(optimizer: Optimizer, books: Codebooks) -> Sharing:
         >>> len(net.weight.unique())
         2
     """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{type(optimizer).__module__}.{type(optimizer).__name__} is not a torch.optim.Optimizer")
     return Sharing(innermost(optimizer), books)
 
 

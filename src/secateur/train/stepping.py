@@ -40,7 +40,9 @@ def when_gradients_are_there(optimizer: Optimizer, act: Callable[[], None]) -> R
             act()
             return loss
 
-        return (args[:1], {**kwargs, "closure": closing}) if len(args) < 3 else ((args[0], closing, *args[2:]), kwargs)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": closing}
+        return (args[0], closing, *args[2:]), kwargs
 
     return optimizer.register_step_pre_hook(before_step)
 
