@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 
 from secateur.vocabulary import BadTargetError
 
-__all__ = ["in_eval_mode", "innermost", "refuse_keras", "unwrap"]
+__all__ = ["in_eval_mode", "innermost", "refuse_keras", "unwrap", "wrappers"]
+
+_HANDING_ON = ("accelerate", "lightning", "lightning_fabric", "pytorch_lightning")
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -58,9 +60,23 @@ def innermost(optimizer: Optimizer) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
         kind = f"{type(optimizer).__module__}.{type(optimizer).__name__}"
         raise TypeError(f"{kind} is not a torch.optim.Optimizer; wrap it in a subclass of torch.optim.Optimizer")
-    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = inner
-    return optimizer
+    return _nested(optimizer)[-1]
+
+
+def wrappers(optimizer: Optimizer) -> list[Optimizer]:
+    """Return what is around an optimizer and may move weights after it, as Lookahead does, the outermost last.
+
+    Those of accelerate and Lightning only hand the step on.
+    """
+    around = _nested(optimizer)[-2::-1]
+    return [each for each in around if type(each).__module__.partition(".")[0] not in _HANDING_ON]
+
+
+def _nested(optimizer: Optimizer) -> list[Optimizer]:
+    nested = [optimizer]
+    while isinstance(inner := getattr(nested[-1], "optimizer", None), Optimizer):
+        nested.append(inner)
+    return nested
 
 
 @contextmanager

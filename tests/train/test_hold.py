@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from wrapping import Lookahead
 
 import secateur as sc
 from secateur.vocabulary import BadTargetError, SecateurWarning
@@ -26,6 +27,16 @@ class Noisy(torch.optim.SGD):
                 parameter.add_(0.01)
 
 
+class Unhooked(Lookahead):
+    """One that never became a torch optimizer, but says it is."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def step(self, closure=None):  # type: ignore[no-untyped-def,override]
+        self.optimizer.step(closure)
+
+
 OPTIMIZERS: dict[str, Callable[[Iterable[Tensor]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
     "sgd-fused": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, fused=True),
@@ -37,6 +48,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[Tensor]], torch.optim.Optimizer]] = {
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.01),
     "nadam": lambda p: torch.optim.NAdam(p, lr=0.01),
     "not elementwise": lambda p: Noisy(p, lr=0.01, momentum=0.9),
+    "around another": lambda p: Lookahead(torch.optim.Adam(p, lr=0.01)),
 }
 
 
@@ -218,3 +230,11 @@ def test_what_is_held_twice_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sc.Pruner(net, optimizer, sc.OneShotSchedule(0.25)).finalize()
+
+
+def test_a_wrapper_whose_steps_cannot_be_followed_is_named() -> None:
+    net = make_net()
+    masks = sc.prune(net, sparsity=0.5)
+    with pytest.warns(SecateurWarning, match="Unhooked calls no hooks"):
+        held = sc.hold(Unhooked(torch.optim.SGD(net.parameters(), lr=0.1)), masks)
+    held.release()

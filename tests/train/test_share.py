@@ -10,6 +10,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import nn
 from torch.nn import functional
+from wrapping import Lookahead
 
 import secateur as sc
 from secateur.train.share import kmeans, shared
@@ -41,6 +42,7 @@ OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.005),
     "adamw-fused": lambda p: torch.optim.AdamW(p, lr=0.005, fused=True),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.001),
+    "around another": lambda p: Lookahead(torch.optim.Adam(p, lr=0.01)),
 }
 
 

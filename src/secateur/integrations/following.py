@@ -68,7 +68,7 @@ class Follower:
         for other in [each for each in _LIVE if each._follows(self._targets)]:
             other.release()
         own = None if state is None else state["pruner"]
-        self.pruner = Pruner(model, self._optimizer, schedule, choice, weights=self._targets, regrow=regrow, state=own)
+        self.pruner = Pruner(model, optimizer, schedule, choice, weights=self._targets, regrow=regrow, state=own)
         if state is not None:
             self._early = {name: each.clone() for name, each in state["early"].items()}
         self._handle = self._optimizer.register_step_post_hook(self._after_step)

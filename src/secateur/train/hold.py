@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from secateur.masks import Masks, bind
 from secateur.modules import innermost
-from secateur.train.stepping import when_gradients_are_there
+from secateur.train.stepping import when_gradients_are_there, wrappers_with_hooks
 from secateur.vocabulary import BadTargetError, SecateurWarning
 
 __all__ = ["Hold", "hold"]
@@ -52,7 +52,8 @@ def hold(optimizer: Optimizer, masks: Mapping[str, Tensor], model: nn.Module | N
     Zeroes the weights and the optimizer's state of them at once. Names, ``state_dict`` keys, ``deepcopy``,
     ``torch.compile``, AMP and gradient accumulation are not affected. With optimizers known to work weight by
     weight (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop) the only cost is one pass over
-    each gradient; with any other the weights and state are also zeroed after each step. What is written into
+    each gradient; with any other, and with one around another (Lookahead), the weights and state are also zeroed after
+    each step. What is written into
     ``grad`` of a parameter after ``backward``, as noise is, has to leave the masked places at zero.
 
     Warns (:class:`SecateurWarning`) of masked weights that want a gradient and that the optimizer does not train, for
@@ -93,6 +94,7 @@ class Hold:
         self, optimizer: Optimizer, masks: Mapping[str, Tensor], learn: Callable[[Optimizer], None] | None = None
     ) -> None:
         self._optimizer = innermost(optimizer)
+        self._around = wrappers_with_hooks(optimizer)
         self._learn = learn  # from whole gradients, before they are masked
         self._arrived: set[nn.Parameter] = set()  # whose gradients were masked on arrival
         self._strangers: frozenset[str] = frozenset()
@@ -122,6 +124,8 @@ class Hold:
         self.handles.append(when_gradients_are_there(self._optimizer, self._mask_the_rest))
         if self._after_step:
             self.handles.append(self._optimizer.register_step_post_hook(self._zero_after_step))
+        for wrapper in self._around:
+            self.handles.append(wrapper.register_step_post_hook(self._zero_all))
         self._warn_of_strangers(parameters)
 
     def release(self) -> None:
@@ -177,12 +181,16 @@ class Hold:
         for parameter in self._after_step:
             self._zero(parameter)
 
+    def _zero_all(self, wrapper: Optimizer, args: object, kwargs: object) -> None:
+        for parameter in self._kept_bits:
+            self._zero(parameter)
+
     @torch.no_grad()
     def _zero(self, parameter: nn.Parameter) -> None:
-        state = self._optimizer.state.get(parameter, {})
+        states = [each.state.get(parameter, {}).values() for each in (self._optimizer, *self._around)]
         _clear_gradient(parameter, self._kept_bits[parameter])
         # Detached it shares the counter of versions: who holds a copy of the weights can see that they changed.
-        for tensor in itertools.chain([parameter.detach()], state.values()):
+        for tensor in itertools.chain([parameter.detach()], *states):
             if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
                 _clear(tensor, self._kept_bits[parameter])
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from secateur.modules import innermost
-from secateur.train.stepping import when_gradients_are_there
+from secateur.train.stepping import when_gradients_are_there, wrappers_with_hooks
 from secateur.vocabulary import BadTargetError, CorruptFileError, SelectionError
 
 __all__ = ["Codebooks", "Sharing", "codebooks", "share", "shared"]
@@ -251,7 +251,7 @@ def share(optimizer: Optimizer, books: Codebooks) -> Sharing:
         >>> len(net.weight.unique())
         2
     """
-    return Sharing(innermost(optimizer), books)
+    return Sharing(optimizer, books)
 
 
 class Sharing:
@@ -263,10 +263,10 @@ class Sharing:
     def __init__(self, optimizer: Optimizer, books: Codebooks) -> None:
         self.codebooks = books
         books.apply()
-        self._handles = [
-            when_gradients_are_there(optimizer, self._sum_gradients),
-            optimizer.register_step_post_hook(self._follow),
-        ]
+        inner = innermost(optimizer)
+        self._handles = [when_gradients_are_there(inner, self._sum_gradients)]
+        for each in (inner, *wrappers_with_hooks(optimizer)):
+            self._handles.append(each.register_step_post_hook(self._follow))
 
     def release(self) -> None:
         """Take all hooks away; the weights stay as they are."""

@@ -1,7 +1,8 @@
-"""The moment in an optimizer's step when gradients are all there and none has been used yet."""
+"""The moments of an optimizer's step: gradients are all there and not used yet; and what wrappers add to it."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["loss_scale", "overflowed", "when_gradients_are_there"]
+from secateur.modules import wrappers
+from secateur.vocabulary import SecateurWarning
+
+__all__ = ["loss_scale", "overflowed", "when_gradients_are_there", "wrappers_with_hooks"]
 
 
 def when_gradients_are_there(optimizer: Optimizer, act: Callable[[], None]) -> RemovableHandle:
@@ -45,6 +49,26 @@ def when_gradients_are_there(optimizer: Optimizer, act: Callable[[], None]) -> R
         return (args[0], closing, *args[2:]), kwargs
 
     return optimizer.register_step_pre_hook(before_step)
+
+
+def wrappers_with_hooks(optimizer: Optimizer) -> list[Optimizer]:
+    """Return the wrappers around an optimizer that may move weights after it has stepped, as Lookahead does.
+
+    Warns (:class:`SecateurWarning`) of those that never call the hooks of their steps, and leaves them out.
+    """
+    found = []
+    for wrapper in wrappers(optimizer):
+        if getattr(type(wrapper).step, "hooked", False) and hasattr(wrapper, "_optimizer_step_post_hooks"):
+            found.append(wrapper)
+            continue
+        warnings.warn(
+            f"{type(wrapper).__name__} calls no hooks after its steps, for it never called "
+            "torch.optim.Optimizer.__init__: should it move weights that the optimizer inside left in place, that "
+            "goes unnoticed",
+            SecateurWarning,
+            stacklevel=4,
+        )
+    return found
 
 
 def loss_scale(optimizer: Optimizer) -> Tensor | float:
