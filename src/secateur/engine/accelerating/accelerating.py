@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from secateur.engine.accelerating.encoders import at_once, inside, layer_by_layer
 from secateur.engine.accelerating.layers import restored, takes_part, turned, why_not
 from secateur.engine.accelerating.timing import Times, met, timed_layer, timed_model
 from secateur.modules import unwrap
@@ -99,8 +100,9 @@ def accelerate(model: nn.Module, *, above: float = 0.8, example: Any = None, thr
     most, one for each size of images for a convolution, of which the last eight are kept. No parameter of the copy
     requires gradients. Where gradients are to flow all the same (an input requires them, or a parameter was made to),
     and under autocast, for other types than float32 and on other devices than the CPU, an accelerated layer computes
-    with its dense weights, as torch always did. What traces networks (shrinking, compiling) is for the model that was
-    given.
+    with its dense weights, as torch always did. Torch's transformer encoders compute layer by layer, as in training,
+    where they hold an accelerated one; positions of padding then are not zero. What traces networks (shrinking,
+    compiling) is for the model that was given.
 
     Args:
         model: any module; it is not changed.
@@ -140,6 +142,7 @@ def accelerate(model: nn.Module, *, above: float = 0.8, example: Any = None, thr
     kernels()  # before anything that takes long
     fast = _copied(unwrap(model))
     names = {module: name for name, module in fast.named_modules()}
+    at_once(fast)
     for module in names:
         restored(module)
     layers = {module: choice for module, name in names.items() if (choice := _choice(module, name, above))}
@@ -149,8 +152,13 @@ def accelerate(model: nn.Module, *, above: float = 0.8, example: Any = None, thr
         layers |= _timed(fast, {module: layers[module] for module in chosen}, example, threads)
         chosen = [module for module, choice in layers.items() if not choice.why_not]
         times = timed_model(fast, chosen, example, threads)
+        if times.sparse >= times.dense and (slower := inside(fast, chosen)):
+            layers |= {each: replace(layers[each], why_not="its encoder is faster at once") for each in slower}
+            chosen = [module for module in chosen if module not in slower]
+            times = timed_model(fast, chosen, example, threads)
     for module in chosen:
         turned(module, threads)
+    layer_by_layer(fast, chosen)
     if not chosen:
         reasons = "; ".join(dict.fromkeys(layer.why_not for layer in layers.values())) or "it has none with weights"
         text = f"no layer of {type(fast).__name__} was accelerated: {reasons}"

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from secateur.engine.accelerating.encoders import at_once, layer_by_layer
 from secateur.engine.accelerating.known import forget, programs
 from secateur.engine.accelerating.layers import restored, turned, use_of
 from secateur.graph.following import arguments
@@ -44,8 +45,10 @@ def met(model: nn.Module, layers: Iterable[nn.Module], example: Any) -> dict[nn.
 
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in calls]
     try:
+        layer_by_layer(model, calls)
         _run(model, example)()
     finally:
+        at_once(model)
         for hook in hooks:
             hook.remove()
     return calls
@@ -70,7 +73,17 @@ def timed_layer(layer: nn.Module, calls: Counter[Call], threads: int | None) -> 
 
 def timed_model(model: nn.Module, layers: Iterable[nn.Module], example: Any, threads: int | None) -> Times:
     """Return how long a model takes for an example, without and with the layers accelerated."""
-    return alternating(_run(model, example), _switch(list(layers), threads))
+    chosen = list(layers)
+    switch = _switch(chosen, threads)
+
+    def switch_all(sparse: bool) -> None:
+        switch(sparse)
+        if sparse:
+            layer_by_layer(model, chosen)
+        else:
+            at_once(model)
+
+    return alternating(_run(model, example), switch_all)
 
 
 def alternating(call: Callable[[], object], switch: Callable[[bool], None]) -> Times:
