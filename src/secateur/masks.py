@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from secateur.bits import Bits
 from secateur.files import read_tensors, write_tensors
-from secateur.modules import unwrap
+from secateur.modules import refuse_valueless, unwrap
 from secateur.native import tensors as kernels
 from secateur.vocabulary import BadTargetError, CorruptFileError, Target, near_matches
 
@@ -235,6 +235,7 @@ def bind(model: nn.Module, masks: Mapping[str, Tensor]) -> Masks:
     masks = masks if isinstance(masks, Masks) else Masks(masks)
     layouts = masks.targets
     parameters = parameters_of(model, masks)
+    refuse_valueless(parameters, "apply masks")
     targets = {n: Target(layouts.get(n, Target()).layout, weakref.ref(p)) for n, p in parameters.items()}
     return Masks({name: _moved(mask, parameters[name].device) for name, mask in masks.stored.items()}, targets)
 
@@ -250,7 +251,7 @@ def apply(model: nn.Module, masks: Mapping[str, Tensor]) -> Masks:
         masks: bool tensors by ``state_dict`` name, shaped like the parameters.
 
     Raises:
-        BadTargetError: a name is not a parameter of the model, or shapes differ.
+        BadTargetError: a name is not a parameter of the model, shapes differ, or it holds no values yet.
 
     Example:
         >>> import torch

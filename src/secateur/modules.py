@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur.vocabulary import BadTargetError
 
-__all__ = ["in_eval_mode", "innermost", "refuse_keras", "unwrap", "wrappers"]
+__all__ = ["in_eval_mode", "innermost", "refuse_keras", "refuse_valueless", "unwrap", "wrappers"]
 
 _HANDING_ON = ("accelerate", "lightning", "lightning_fabric", "pytorch_lightning")
 
@@ -49,6 +49,21 @@ def refuse_keras(model: Any, name: str, inside: bool = False) -> None:
         raise BadTargetError(f"secateur.{name} takes a torch module; for Keras: secateur.integrations.keras.{name}")
     if inside and isinstance(model, nn.Module) and any(isinstance(module, layer) for module in model.modules()):
         raise BadTargetError(f"secateur.{name} cannot follow the Keras layers inside this torch module")
+
+
+def refuse_valueless(tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuse tensors that have a place but no values: those of a lazy layer, or on the meta device.
+
+    Args:
+        tensors: by name.
+        name: of the function that was called.
+
+    Raises:
+        BadTargetError: one is such.
+    """
+    for each, tensor in tensors.items():
+        if isinstance(tensor, nn.UninitializedParameter) or tensor.is_meta:
+            raise BadTargetError(f"{each!r} holds no values yet: load weights, or call a lazy model once, then {name}")
 
 
 def innermost(optimizer: Optimizer) -> Optimizer:

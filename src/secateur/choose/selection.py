@@ -16,6 +16,7 @@ from secateur.choose.ranking import keep_largest, keep_largest_in_rows
 from secateur.choose.scope import Allocation, Global, PerRow, PerTensor, Scope, Window
 from secateur.choose.targets import bias_of
 from secateur.masks import Masks
+from secateur.modules import refuse_valueless
 from secateur.vocabulary import (
     CollapseWarning,
     NamedTensors,
@@ -159,6 +160,7 @@ def _check(
 ) -> None:
     if not scores:
         raise SelectionError("there are no scores to select from")
+    refuse_valueless(scores, "prune")
     for name, score in scores.items():
         if not score.is_floating_point():
             raise SelectionError(f"the scores of {name!r} are {score.dtype}; they must be of a float dtype")

@@ -16,7 +16,7 @@ from secateur.masks import bind, parameters_of
 from secateur.measure.cost import Timing, latency, peak_memory, size_in_bytes
 from secateur.measure.macs import count_macs, has_rule
 from secateur.measure.report import LayerReport, Macs, Report, Share
-from secateur.modules import in_eval_mode, refuse_keras, unwrap
+from secateur.modules import in_eval_mode, refuse_keras, refuse_valueless, unwrap
 from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["measure"]
@@ -97,9 +97,7 @@ def measure(
 def _check(model: nn.Module, target_sparsity: float | None) -> None:
     if target_sparsity is not None and not 0 <= target_sparsity <= 1:
         raise SelectionError(f"target_sparsity is a share between 0 and 1, got {target_sparsity}")
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.UninitializedParameter) or parameter.is_meta:
-            raise BadTargetError(f"{name!r} holds no values yet: load weights, or call a lazy model once, then measure")
+    refuse_valueless(dict(model.named_parameters()), "measure")
 
 
 def _batch(model: nn.Module, inputs: tuple[Any, ...] | None) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from secateur.choose.targets import prunable
 from secateur.masks import bind
-from secateur.modules import refuse_keras, unwrap
+from secateur.modules import refuse_keras, refuse_valueless, unwrap
 from secateur.pack.container import MANIFEST, Packed, read_index
 from secateur.pack.values import Bits, bits_of
 from secateur.pack.writing import Writer
@@ -128,8 +128,7 @@ def _tensors(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
                 f"{name!r} is a {type(tensor).__name__}, no tensor, and cannot be packed; keep the extra state of "
                 "modules apart, and pack the rest of the state_dict"
             )
-        if isinstance(tensor, nn.UninitializedParameter) or tensor.is_meta:
-            raise BadTargetError(f"{name!r} holds no values yet: load weights, or call a lazy model once, then pack")
+        refuse_valueless({name: tensor}, "pack")
         if tensor.dtype not in _NAMES or tensor.is_quantized:
             raise BadTargetError(
                 f"{name!r} is of type {tensor.dtype}, which a packed file cannot hold; convert it first"

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from secateur.graph.coupling import Coupling
 from secateur.graph.following import TraceError, arguments, couple
 from secateur.masks import apply
-from secateur.modules import in_eval_mode, refuse_keras, unwrap
+from secateur.modules import in_eval_mode, refuse_keras, refuse_valueless, unwrap
 from secateur.shrink.checking import differences, inputs_like, outputs
 from secateur.shrink.cutting import Kept, cut, cut_optimizer, guesses, named_tensors
 from secateur.shrink.dead import DeadUnits
@@ -128,6 +128,7 @@ def shrink(
     """
     refuse_keras(model, "shrink", inside=True)
     original = unwrap(model)
+    refuse_valueless(dict(original.named_parameters()), "shrink")
     masked = _masked(original, masks)
     try:
         coupling = couple(masked, example)

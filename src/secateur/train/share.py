@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from secateur.modules import innermost
+from secateur.modules import innermost, refuse_valueless
 from secateur.train.stepping import when_gradients_are_there, wrappers_with_hooks
 from secateur.vocabulary import BadTargetError, CorruptFileError, SelectionError
 
@@ -190,6 +190,7 @@ def codebooks(weights: Mapping[str, Tensor], bits: int | Mapping[str, int] = 5) 
         >>> len(net.weight.unique())
         4
     """
+    refuse_valueless(weights, "codebooks")
     books = {}
     for name, weight in weights.items():
         wanted = bits.get(name) if isinstance(bits, Mapping) else bits
