@@ -13,7 +13,14 @@ from torch import nn
 from torch.nn import functional
 
 import secateur as sc
-from secateur.vocabulary import BadTargetError, CorruptFileError, SecateurError, SecateurWarning, UnfinishedWarning
+from secateur.vocabulary import (
+    BadTargetError,
+    CorruptFileError,
+    SecateurError,
+    SecateurWarning,
+    SelectionError,
+    UnfinishedWarning,
+)
 
 SCHEDULES = {
     "polynomial": sc.PolynomialSchedule(0.2, 0.9, 2, 40, frequency=5),
@@ -179,9 +186,10 @@ def test_a_finalized_pruner_takes_no_state() -> None:
 
 def test_a_choice_that_fails_leaves_no_hooks() -> None:
     net = nn.Linear(4, 4)
+    nn.init.constant_(net.weight, float("nan"))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with pytest.raises(SecateurError):
-        sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5), sc.Choice(scope=sc.Window(1, 4)))
+    with pytest.raises(SelectionError, match="NaN"):
+        sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5))
     assert not net.weight._post_accumulate_grad_hooks and not optimizer._optimizer_step_pre_hooks
 
 
@@ -215,3 +223,22 @@ def test_an_allocation_by_name_does_not_rise_and_that_is_said() -> None:
             pruner.step()
     with pytest.warns(UnfinishedWarning, match=r"sparsity 0\.8000 instead of 0\.8"):
         pruner.finalize()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step"),
+    [
+        (sc.PolynomialSchedule(0.0, 0.5, begin_step=0, end_step=20, frequency=5), 5),
+        (sc.OneShotSchedule(0.6, step=7), 7),
+    ],
+)
+def test_windows_are_drawn_at_once_and_a_ramp_to_them_is_refused_before_training(
+    schedule: sc.Schedule, step: int
+) -> None:
+    net = nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(SelectionError, match=f"asks for .* at step {step}; take a OneShotSchedule"):
+        sc.Pruner(net, optimizer, schedule, sc.Choice(scope=sc.Window(2, 4)))
+    pruner = sc.Pruner(net, optimizer, sc.OneShotSchedule(0.5, step=1), sc.Choice(scope=sc.Window(2, 4)))
+    pruner.step()
+    assert pruner.finalize().sparsity == 0.5

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from secateur.choose.scope import Scope, Window
 from secateur.choose.selection import Choice
 from secateur.choose.targets import prunable
 from secateur.masks import Masks, bind, parameters_of
@@ -22,6 +23,7 @@ from secateur.vocabulary import (
     NamedTensors,
     SecateurError,
     SecateurWarning,
+    SelectionError,
     UnfinishedWarning,
     Weights,
 )
@@ -48,6 +50,7 @@ class Pruner:
     Raises:
         BadTargetError: the model has no prunable tensor, or the state is of other targets.
         CorruptFileError: the state lacks an entry.
+        SelectionError: the scope is a Window, and the schedule asks for another sparsity than its own.
 
     Example:
         >>> import secateur as sc
@@ -77,6 +80,7 @@ class Pruner:
         self._model = model
         self.schedule = schedule
         self._choice = choice
+        _check_window(choice.scope, schedule)
         found = prunable(model) if weights is None else NamedTensors(weights)
         self._parameters = parameters_of(model, found)
         self._targets = found.targets
@@ -193,3 +197,16 @@ class Pruner:
         self.masks = bind(self._model, drawn)
         self._hold.update(self.masks)
         self.sparsity = asked
+
+
+def _check_window(scope: Scope, schedule: Schedule) -> None:
+    """Refuse a ramp towards windows now, not at the first step where it is due."""
+    if not isinstance(scope, Window):
+        return
+    for step in filter(schedule.due, range(schedule.end_step + 1)):
+        asked = schedule(step)
+        if asked and abs(asked - scope.sparsity) > 1e-9:
+            raise SelectionError(
+                f"{scope} means sparsity {scope.sparsity:g} from one step to the next, and the schedule asks for "
+                f"{asked:g} at step {step}; take a OneShotSchedule or a ConstantSchedule of {scope.sparsity:g}"
+            )
