@@ -93,3 +93,19 @@ def test_every_truncation_of_a_tensor_file_is_refused(tmp_path: Path) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(CorruptFileError, match="safetensors"):
             read_tensors(path)
+
+
+def test_a_link_stays_one_and_leads_to_the_new_file(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("pipe", "no regular file"), ("", "is a folder"), ("none/file", "no such folder")):
+        with pytest.raises(OSError, match=kind) as refused:
+            write_bytes(tmp_path / name, b"new")
+        assert refused.value.filename in (str(tmp_path / name), str(tmp_path / "none"))
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and len(list(tmp_path.iterdir())) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -31,9 +32,18 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of ``path`` when the ``with`` ends well, and is gone if it does not."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Open a new file that takes the place of ``path`` when the ``with`` ends well, and is gone if it does not.
+
+    Where ``path`` is a link, that of the file it leads to.
+
+    Raises:
+        OSError: there is no folder to write in, or ``path`` is a folder, a device or another thing that is no file.
+    """
+    path = _file_at(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:  # it would name the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -47,6 +57,18 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
             Path(temporary).unlink()
         raise
     _sync_folder(path.parent)
+
+
+def _file_at(path: str | Path) -> Path:
+    """Return the file that is to be replaced; a rename would put one in the place of a link or a device."""
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file", str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file, and a file would take its place", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
+    return path
 
 
 def _umask() -> int:

@@ -85,3 +85,32 @@ def test_packing_twice_is_pointed_out(run: Path, capsys: pytest.CaptureFixture[s
     assert call("pack", str(run / "model.sct"), "--bits", "9") == 2
     assert call("pack", str(run / "model.sct")) == 2
     assert "packed already" in capsys.readouterr().err
+
+
+def test_the_lossless_file_of_a_run_stays_so(run: Path) -> None:
+    before = (run / "model.sct").read_bytes()
+    assert call("pack", str(run), "--bits", "2") == 0
+    assert (run / "model.sct").read_bytes() == before
+    assert (run / "model-2bits.sct").stat().st_size < len(before)
+
+
+@pytest.mark.parametrize(
+    ("verb", "source", "out", "flags"),
+    [
+        ("pack", "model.safetensors", "model.safetensors", ["--bits", "1"]),
+        ("pack", "", "model.safetensors", []),
+        ("unpack", "model.sct", "model.sct", []),
+        ("shrink", "", "model.safetensors", []),
+        ("shrink", "model.sct", "model.sct", ["--model", "mlp:16", "--shape", "1,8,8"]),
+        ("export", "", "config.toml", []),
+        ("export", "model.sct", "model.sct", ["--model", "mlp:16", "--shape", "1,8,8"]),
+        ("export", "", "result.json", ["--shrunk"]),
+    ],
+)
+def test_nothing_is_written_over_what_is_read(
+    run: Path, verb: str, source: str, out: str, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / out).read_bytes()
+    assert call(verb, str(run / source), *flags, "--out", str(run / out)) == 2
+    assert "would be lost; name another file" in capsys.readouterr().err
+    assert (run / out).read_bytes() == before

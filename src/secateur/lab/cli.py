@@ -121,9 +121,11 @@ def report(path: Path, out: Path | None) -> None:
     """
     from secateur.lab import keras_models
     from secateur.lab import report as pages
+    from secateur.lab.destinations import destination
 
     if keras_models.is_keras(path):
-        page = pages.build_model(keras_models.examine(path), path, out or path.with_suffix(".html"))
+        page = destination(out, path.with_suffix(".html"), path)
+        pages.build_model(keras_models.examine(path), path, page)
     elif out is not None:
         raise LabError(f"the report of the folder {path} is written into it: leave --out out")
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import secateur as sc
 from secateur.lab.data import LabError
+from secateur.lab.destinations import destination
 from secateur.lab.networks import Made, network
 from secateur.lab.shrinking import shrunk
 
@@ -51,17 +52,18 @@ def export(path: Path, out: Path | None = None, made: Made | None = None) -> Exp
         made: how the network of a file is made; a run knows by itself.
 
     Raises:
-        LabError: there is no finished run, the network of a file is not named or another, or a model's code cannot be
-            imported.
+        LabError: there is no finished run, the network of a file is not named or another, a model's code cannot be
+            imported, or ``out`` is what is read.
         CorruptFileError: a file is damaged, or the model's code has changed.
         ExportError: the network cannot be exported, or ONNX Runtime disagrees with torch; nothing is written then.
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         OSError: ``out`` cannot be written.
     """
+    out = destination(out, _beside(path, "model", ".onnx"), path)
     model, images = network(path, made)
     from secateur.integrations import onnx
 
-    return onnx.export(model, images, out or _beside(path, "model", ".onnx"))
+    return onnx.export(model, images, out)
 
 
 def export_shrunk(path: Path, out: Path | None = None, made: Made | None = None) -> ShrunkExport:
@@ -70,6 +72,7 @@ def export_shrunk(path: Path, out: Path | None = None, made: Made | None = None)
     Raises:
         LabError: as :func:`export`, or no unit is dead.
     """
+    out = destination(out, _beside(path, "shrunk", ".shrunk.onnx"), path)
     model, images = network(path, made)
     small = shrunk(model, images)
     record = None if small is None else sc.shrinkage(small)
@@ -80,7 +83,7 @@ def export_shrunk(path: Path, out: Path | None = None, made: Made | None = None)
         )
     from secateur.integrations import onnx
 
-    done = onnx.export(small, images, out or _beside(path, "shrunk", ".shrunk.onnx"))
+    done = onnx.export(small, images, out)
     with tempfile.TemporaryDirectory() as folder:
         whole = onnx.export(model, images, Path(folder) / "whole.onnx")
     return ShrunkExport(done, whole, record.parameters)

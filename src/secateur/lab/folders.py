@@ -25,7 +25,8 @@ class RunFolderError(SecateurError):
 _LEFT = {".lock", "masks.safetensors", "metrics.jsonl", "model.safetensors", "phases", "tensorboard"}
 _LEFT |= {"model.sct", "quantized.sct", "shrunk.sct", ENGINE}
 # What a run and the commands that go on from it write: all that starting over may delete.
-_OURS = _LEFT | {"config.toml", "result.json", "report.html", "model.onnx", "shrunk.onnx"}
+_OURS = _LEFT | {"config.toml", "result.json", "report.html", "model.onnx", "shrunk.onnx", "model.unpacked.safetensors"}
+_OURS |= {f"model-{bits}bits.sct" for bits in range(1, 9)}
 _OF_SWEEPS = {"cells", "dense", "sweep.json"}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import secateur as sc
 from secateur.files import replacing
 from secateur.lab.data import LabError
+from secateur.lab.destinations import destination
 from secateur.lab.environment import environment
 from secateur.lab.shrinking import describe
 from secateur.vocabulary import CorruptFileError, SecateurWarning
@@ -65,7 +66,8 @@ def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Pac
         bits: of a codebook for each layer; lossless if None.
         out: file to write; beside the model if left out.
     """
-    packed: sc.Packed = _adapter().pack(load(path), out or path.with_suffix(".sct"), bits=bits)
+    out = destination(out, path.with_suffix(".sct"), path)
+    packed: sc.Packed = _adapter().pack(load(path), out, bits=bits)
     return packed
 
 
@@ -80,7 +82,7 @@ def shrink(path: Path, out: Path | None = None) -> tuple[sc.Shrinkage, Path]:
         LabError: nothing of the model is dead, or the file to write has another ending.
         BadTargetError: the model cannot be made smaller; the text says why.
     """
-    out = out or path.with_suffix(".shrunk.keras")
+    out = destination(out, path.with_suffix(".shrunk.keras"), path)
     if out.suffix != ".keras":
         raise LabError(f"a shrunk Keras model is written as .keras, not {out.suffix or out.name!r}")
     small = _shrunk(load(path))
@@ -94,11 +96,10 @@ def shrink(path: Path, out: Path | None = None) -> tuple[sc.Shrinkage, Path]:
 
 def save(model: Any, path: Path) -> None:
     """Write a Keras file in one step: what was there before stays until the new one is whole."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".secateur-") as folder:
+    with replacing(path) as file, tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "model.keras"
         model.save(made)
-        with replacing(path) as file:
-            file.write(made.read_bytes())
+        file.write(made.read_bytes())
 
 
 def examine(path: Path, timing: sc.Timing | None = sc.Timing()) -> dict[str, Any]:  # noqa: B008 - a frozen value

@@ -7,6 +7,7 @@ from pathlib import Path
 import secateur as sc
 from secateur.files import read_tensors, write_tensors
 from secateur.lab.data import LabError
+from secateur.lab.destinations import destination
 from secateur.lab.networks import Made, check_file, load_network, network
 from secateur.lab.shrinking import shrunk
 
@@ -19,21 +20,23 @@ def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Pac
     Args:
         path: a run folder or a file.
         bits: of a codebook for each weight tensor; lossless if None.
-        out: file to write; ``model.sct`` in the run folder, or beside the file, if left out.
+        out: file to write; if left out ``model.sct`` in the run folder, with bits ``model-5bits.sct`` or so, for that
+            one is lossless; or NAME.sct beside the file.
 
     Raises:
-        LabError: there is nothing at ``path``, or no finished run.
+        LabError: there is nothing at ``path``, no finished run, or ``out`` is what is read.
         CorruptFileError: a file is damaged.
         OSError: ``out`` cannot be written.
     """
     if path.is_dir():
         model, _ = load_network(path)
-        return sc.pack(model, out or path / "model.sct", bits=bits)
+        name = "model.sct" if bits is None else f"model-{bits}bits.sct"
+        return sc.pack(model, destination(out, path / name, path), bits=bits)
     check_file(path)
     tensors, metadata = read_tensors(path)
     if "sct" in metadata:
         raise LabError(f"{path} is packed already; `secateur inspect {path}` shows what is in it")
-    return sc.pack(tensors, out or path.with_suffix(".sct"), bits=bits, metadata=metadata)
+    return sc.pack(tensors, destination(out, path.with_suffix(".sct"), path), bits=bits, metadata=metadata)
 
 
 def unpack(path: Path, out: Path | None = None) -> Path:
@@ -44,13 +47,13 @@ def unpack(path: Path, out: Path | None = None) -> Path:
         out: file to write; ``NAME.unpacked.safetensors`` beside the packed one if left out.
 
     Raises:
-        LabError: there is no such file.
+        LabError: there is no such file, or ``out`` is that file.
         CorruptFileError: the file is damaged.
         OSError: ``out`` cannot be written.
     """
     path = path / "model.sct" if path.is_dir() else path
     check_file(path)
-    out = out or path.with_suffix(".unpacked.safetensors")
+    out = destination(out, path.with_suffix(".unpacked.safetensors"), path)
     write_tensors(out, sc.unpack(path), {"format": "pt", **sc.read_index(path).metadata})
     return out
 
@@ -66,10 +69,12 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
 
     Raises:
         LabError: there is nothing at ``path``, no finished run, nothing of its network is dead, or the model of a file
-            is not named or another, or that of a run is named.
+            is not named or another, that of a run is named, or ``out`` is what is read.
         CorruptFileError: a file is damaged.
         OSError: ``out`` cannot be written.
     """
+    beside = path / "shrunk.sct" if path.is_dir() else path.with_suffix(".shrunk.sct")
+    out = destination(out, beside, path)
     model, images = network(path, made)
     small = shrunk(model, images)
     if small is None:
@@ -79,7 +84,6 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
         )
     record = sc.shrinkage(small)
     assert record is not None
-    out = out or (path / "shrunk.sct" if path.is_dir() else path.with_suffix(".shrunk.sct"))
     if out.suffix == ".safetensors":
         write_tensors(out, small.state_dict(), {"format": "pt"})
     else:

@@ -172,10 +172,12 @@ def check_ending(path: Path) -> None:
     """Refuse a file that cannot be written in the end.
 
     Raises:
-        LabError: it ends neither in .json nor in .md.
+        LabError: it ends neither in .json nor in .md, or there is no folder for it.
     """
     if path.suffix not in (".json", ".md"):
         raise LabError(f"results are written as .json or .md, not {path.suffix or path.name!r}")
+    if not path.parent.is_dir():
+        raise LabError(f"there is no folder {path.parent} to write {path.name} in")
 
 
 def _markdown(result: Mapping[str, Any]) -> str:
