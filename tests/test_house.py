@@ -14,6 +14,7 @@ STOREYS = [
     "vocabulary",
     "files",
     "modules",
+    "silence",
     "bits",
     "native",
     "masks",

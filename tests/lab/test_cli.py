@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from commands import call
 
-from secateur.lab.cli import main
+from secateur.lab.cli import main, run_command
 from secateur.lab.data import load
 
 TINY = ["--model", "mlp:16", "--epochs", "2", "--prune-epochs", "2", "--quiet"]
@@ -250,3 +250,35 @@ def test_a_run_that_cannot_be_exported_says_what_to_do(tmp_path: Path, capsys: p
     assert "not finished; go on with: secateur run --data digits --model mlp:16" in refused(2)
     (tmp_path / "run" / "cells").mkdir()
     assert "holds a sweep" in refused(2)
+
+
+def test_what_a_users_code_raises_is_one_line_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failing_code.py").write_text(
+        "def net(shape, classes):\n    return shape[9]\n\n\ndef data():\n    1 / 0\n"
+    )
+    (tmp_path / "failing_module.py").write_text("undefined\n")
+    for flag, name, told in (
+        ("--model", "failing_code:net", "failed: IndexError: tuple index out of range (failing_code.py, line 2)"),
+        ("--data", "failing_code:data", "failed: ZeroDivisionError: division by zero (failing_code.py, line 6)"),
+        ("--model", "failing_module:net", "importing failing_module failed: NameError"),
+    ):
+        assert call("run", flag, name, "--quiet", "--out", "x") == 2
+        assert told in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by nothing\nand more")
+
+    monkeypatch.setattr("secateur.lab.show.inspect", fail)
+    assert call("inspect", "x") == 1
+    assert capsys.readouterr().err.startswith(
+        "secateur: this should not have failed: ZeroDivisionError: by nothing; SEC"
+    )
+    monkeypatch.setenv("SECATEUR_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        run_command(["inspect", "x"])

@@ -216,6 +216,20 @@ def test_a_model_made_smaller_makes_a_whole_one_smaller(tmp_path: Path) -> None:
         sc.unpack(tmp_path / "x.sct", into=models.build("mlp:8-8", (1, 8, 8), 10), max_bytes=1 << 20)
 
 
+def test_a_model_that_a_smaller_one_does_not_fit_stays_whole(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 5))
+    sc.prune_units(net, torch.randn(4, 20), 0.5)
+    sc.pack(sc.shrink(net, torch.randn(4, 20)), tmp_path / "x.sct")
+    for other in (copy.deepcopy(net).double(), nn.Sequential(*copy.deepcopy(net), nn.Linear(5, 5))):
+        before = copy.deepcopy(other.state_dict())
+        with pytest.raises(BadTargetError, match="does not fit the model"):
+            sc.unpack(tmp_path / "x.sct", into=other)
+        after = other.state_dict()
+        assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    with pytest.raises(CorruptFileError, match=r"x\.sct: "):
+        sc.unpack(tmp_path / "x.sct", into=nn.Sequential(nn.Linear(2, 2)))
+
+
 def test_csr_is_what_torch_makes_of_it() -> None:
     tensors = {
         "w": torch.randn(20, 5, 3) * (torch.rand(20, 5, 3) < 0.2),

@@ -12,8 +12,10 @@ import zoo
 from torch import Tensor, nn
 
 import secateur as sc
+from secateur.graph import TraceError
 from secateur.shrink import NothingShrunkWarning
 from secateur.shrink.checking import difference, outputs
+from secateur.vocabulary import BadTargetError, SecateurWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::secateur.vocabulary.SecateurWarning")
 
@@ -326,3 +328,59 @@ def test_lbfgs_goes_on_with_the_smaller_model() -> None:
     before = small[2].weight.detach().clone()
     train(small)
     assert small[0].out_features == 4 and not torch.equal(small[2].weight, before)
+
+
+def half_dead() -> nn.Sequential:
+    net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 2, bias=False))
+    with torch.no_grad():
+        net[0].weight[:2] = 0
+    return net
+
+
+def test_state_that_is_kept_by_rows_and_columns_is_cut_along() -> None:
+    net, x = half_dead(), torch.randn(8, 4)
+    optimizer = torch.optim.Adafactor(net.parameters(), lr=0.1)
+    with sc.hold(optimizer, sc.Masks({"0.weight": net[0].weight.detach() != 0}), model=net):
+        net(x).square().mean().backward()
+        optimizer.step()
+    small = sc.shrink(net, x, optimizer=optimizer)
+    state = optimizer.state[small[0].weight]
+    assert [list(state[key].shape) for key in ("row_var", "col_var")] == [[4, 1], [1, 4]]
+    small(x).square().mean().backward()
+    optimizer.step()
+
+
+def test_an_optimizer_of_matrices_is_given_no_bias() -> None:
+    net = half_dead()
+    net[0] = nn.Linear(4, 6)
+    with torch.no_grad():
+        net[0].weight[:2], net[0].bias[:2] = 0, 1.0  # a constant, which becomes a bias of what reads it
+    optimizer = torch.optim.Muon([net[0].weight, net[2].weight], lr=0.1)
+    x = torch.randn(8, 4)
+    with pytest.warns(SecateurWarning, match=r"let another optimizer train the new biases \['2.bias'\]"):
+        small = sc.shrink(net, x, optimizer=optimizer)
+    assert small[2].bias is not None
+    small(x).square().mean().backward()
+    optimizer.step()
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    optimizer = torch.optim.SGD(half_dead().parameters(), lr=0.1)
+    with pytest.raises(BadTargetError, match="trains no parameter of this Sequential"):
+        sc.shrink(half_dead(), torch.randn(8, 4), optimizer=optimizer)
+
+
+def test_what_computes_nothing_to_compare_is_named() -> None:
+    with pytest.raises(BadTargetError, match="Sequential does not compute the example: mat1 and mat2"):
+        sc.shrink(half_dead(), torch.randn(8, 5))
+    with pytest.raises(BadTargetError, match="nothing but NaN and infinities"):
+        sc.shrink(half_dead(), torch.full((8, 4), float("nan")))
+    net = half_dead()
+    net[2].weight.data[0] = float("nan")  # the other output is finite
+    assert sc.shrink(net, torch.randn(8, 4))[0].out_features == 4
+
+
+def test_what_cannot_be_traced_prints_no_graph(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TraceError, match=r"torch\.export cannot trace Sequential"):
+        sc.couple(half_dead(), torch.randn(8, 5))
+    assert capfd.readouterr().err == ""

@@ -14,8 +14,11 @@ def main() -> None:
     except ImportError:
         sys.stderr.write("secateur: the command line needs more libraries: pip install 'secateur[lab]'\n")
         sys.exit(1)
-    from secateur.lab.cli import run_command
-
+    try:
+        from secateur.lab.cli import run_command
+    except KeyboardInterrupt:  # importing takes a moment
+        sys.stderr.write("secateur: stopped before it began\n")
+        sys.exit(130)
     run_command()
 
 

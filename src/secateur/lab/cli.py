@@ -309,7 +309,7 @@ def _cell(settings: Settings) -> str:
 def run_command(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every failure is one line on standard error and an exit code.
 
-    2 for usage, 1 for failure, 130 for Ctrl-C.
+    2 for usage, 1 for failure, 130 for Ctrl-C. ``SECATEUR_TRACEBACK=1`` lets tracebacks of what nobody foresaw through.
     """
     try:
         main.main(args=arguments, prog_name="secateur", standalone_mode=False)
@@ -328,6 +328,12 @@ def run_command(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
+    except Exception as error:
+        if os.environ.get("SECATEUR_TRACEBACK"):
+            raise
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        told = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        _fail(f"this should not have failed: {told}; SECATEUR_TRACEBACK=1 shows where, for a report of the fault", 1)
     sys.exit(0)
 
 

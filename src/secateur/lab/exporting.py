@@ -11,7 +11,7 @@ import secateur as sc
 from secateur.lab.data import LabError
 from secateur.lab.destinations import destination
 from secateur.lab.networks import Made, network
-from secateur.lab.shrinking import shrunk
+from secateur.lab.shrinking import NONE_DEAD, shrunk_or_why
 
 if TYPE_CHECKING:
     from secateur.integrations.onnx import Export
@@ -74,13 +74,11 @@ def export_shrunk(path: Path, out: Path | None = None, made: Made | None = None)
     """
     out = destination(out, _beside(path, "shrunk", ".shrunk.onnx"), path)
     model, images = network(path, made)
-    small = shrunk(model, images)
+    small, why = shrunk_or_why(model, images)
     record = None if small is None else sc.shrinkage(small)
     if small is None or record is None:
-        raise LabError(
-            f"no unit of the network in {path} is dead: every row and column still has weights, or it has been shrunk "
-            "already; leave --shrunk out"
-        )
+        already = ", or it has been shrunk already" if why == NONE_DEAD else ""
+        raise LabError(f"no unit of the network in {path} can go: {why}{already}; leave --shrunk out")
     from secateur.integrations import onnx
 
     done = onnx.export(small, images, out)

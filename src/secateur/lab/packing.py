@@ -9,7 +9,7 @@ from secateur.files import read_tensors, write_tensors
 from secateur.lab.data import LabError
 from secateur.lab.destinations import destination
 from secateur.lab.networks import Made, check_file, load_network, network
-from secateur.lab.shrinking import shrunk
+from secateur.lab.shrinking import NONE_DEAD, shrunk_or_why
 
 __all__ = ["pack", "shrink", "unpack"]
 
@@ -76,12 +76,10 @@ def shrink(path: Path, out: Path | None = None, made: Made | None = None) -> tup
     beside = path / "shrunk.sct" if path.is_dir() else path.with_suffix(".shrunk.sct")
     out = destination(out, beside, path)
     model, images = network(path, made)
-    small = shrunk(model, images)
+    small, why = shrunk_or_why(model, images)
     if small is None:
-        raise LabError(
-            f"no unit of the network in {path} is dead: every row and column still has weights; neurons, three-step "
-            "and very high sparsities leave such units"
-        )
+        leave = "; neurons, three-step and very high sparsities leave such units" if why == NONE_DEAD else ""
+        raise LabError(f"no unit of the network in {path} can go: {why}{leave}")
     record = sc.shrinkage(small)
     assert record is not None
     if out.suffix == ".safetensors":

@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 import secateur as sc
-from secateur.vocabulary import SecateurWarning
+from secateur.vocabulary import BadTargetError, SecateurWarning
 
-__all__ = ["describe", "shrunk"]
+__all__ = ["NONE_DEAD", "describe", "shrunk", "shrunk_or_why"]
+
+NONE_DEAD = "every row and column still has weights"
 
 
 def shrunk(model: nn.Module, example: Tensor) -> nn.Module | None:
@@ -20,13 +22,24 @@ def shrunk(model: nn.Module, example: Tensor) -> nn.Module | None:
         model: a pruned network.
         example: images (B, C, H, W), B at least 2.
     """
+    return shrunk_or_why(model, example)[0]
+
+
+def shrunk_or_why(model: nn.Module, example: Tensor) -> tuple[nn.Module | None, str]:
+    """Return what :func:`shrunk` does, and why nothing can be removed."""
     if not any(_empty(parameter) for parameter in model.parameters() if parameter.ndim > 1):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SecateurWarning)
-        small = sc.shrink(model, example)
+        return None, NONE_DEAD
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", SecateurWarning)
+        try:
+            small = sc.shrink(model, example)
+        except BadTargetError as error:
+            return None, str(error)
     record = sc.shrinkage(small)
-    return small if record is not None and record.parameters[1] < record.parameters[0] else None
+    if record is not None and record.parameters[1] < record.parameters[0]:
+        return small, ""
+    stays = "; ".join(record.stays) if record is not None else ""
+    return None, stays or "; ".join(str(each.message) for each in told)
 
 
 def _empty(weight: Tensor) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar, overload
@@ -63,24 +65,52 @@ def unpack(
     path = Path(path)
     with path.open("rb") as file:
         contents = read_header(file, path)
-        own = {} if into is None else _state(into)
-        if any(tensor.is_meta for tensor in own.values()):
-            raise BadTargetError("the model is on the meta device, without memory; call model.to_empty(device='cpu')")
-        if into is not None and contents.manifest is None:
-            _check_fit(contents, own)
-        if into is not None and max_bytes is None:
-            # Making a model smaller may give biases to layers that had none.
-            max_bytes = 2 * sum(tensor.nbytes for tensor in own.values())
+        if into is not None:
+            fitting = _fitting(contents, unwrap(into))
+            if max_bytes is None:
+                max_bytes = sum(tensor.nbytes for tensor in fitting.values())
         tensors = read_all(file, contents, _tensor, max_bytes)
     if into is None:
         return tensors
-    _fill(into, contents, tensors)
+    model = unwrap(into)
+    if contents.manifest is not None and not _fits(contents, model):
+        rebuild(model, contents.manifest)
+    model.load_state_dict(tensors, strict=False)  # but for extra state, which is no tensor, all are there
     return into
+
+
+def _fitting(contents: Packed, model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a model as they have to be for a file; nothing of it is changed.
+
+    Raises:
+        BadTargetError, CorruptFileError: they cannot be.
+    """
+    own = _state(model)
+    if any(tensor.is_meta for tensor in own.values()):
+        raise BadTargetError("the model is on the meta device, without memory; call model.to_empty(device='cpu')")
+    if contents.manifest is not None and not _fits(contents, model):
+        trial = _without_values(model)
+        try:
+            rebuild(trial, contents.manifest)
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{contents.path}: {error}") from error
+        own = _state(trial)
+    _check_fit(contents, own)
+    return own
+
+
+def _without_values(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that takes no memory for its tensors."""
+    memo: dict[int, Tensor] = {}
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(model, memo)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
     # The extra state of a module may be any object.
-    return {name: each for name, each in unwrap(model).state_dict().items() if isinstance(each, Tensor)}
+    return {name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)}
 
 
 def _tensor(bits: Bits, dtype: str) -> Tensor:
@@ -116,14 +146,3 @@ def _fits(contents: Packed, model: nn.Module) -> bool:
 
 def _some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"
-
-
-def _fill(model: nn.Module, contents: Packed, tensors: dict[str, Tensor]) -> None:
-    if contents.manifest is not None:
-        if not _fits(contents, model):
-            try:
-                rebuild(unwrap(model), contents.manifest)
-            except CorruptFileError as error:
-                raise CorruptFileError(f"{contents.path}: {error}") from error
-        _check_fit(contents, _state(model))
-    unwrap(model).load_state_dict(tensors, strict=False)  # but for extra state, which is no tensor, all are there

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["TOLERANCES", "difference", "differences", "inputs_like", "outputs"]
+__all__ = ["TOLERANCES", "difference", "differences", "holds_a_number", "inputs_like", "outputs"]
 
 # The largest difference allowed, as a share of the range of the outputs.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -81,8 +81,16 @@ def _apart(one: Tensor, other: Tensor) -> float:
     if not torch.equal(finite, other.isfinite()) or not torch.equal(*infinite):
         return float("inf")
     left, right = one[finite].double(), other[finite].double()
+    if not left.numel():
+        return 0.0
     extent = float(left.max() - left.min()) or float(left.abs().max()) or 1.0
     return float((left - right).abs().max()) / extent
+
+
+def holds_a_number(outputs: Any) -> bool:
+    """Return whether there is a finite number in outputs, or none of floats at all."""
+    floats = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return not any(leaf.numel() for leaf in floats) or any(bool(leaf.isfinite().any()) for leaf in floats)
 
 
 def outputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 from typing import Any
@@ -14,8 +15,18 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.optim import Optimizer
 
 from secateur.graph.coupling import Coupling, Size, member
+from secateur.vocabulary import BadTargetError, SecateurWarning
 
-__all__ = ["Kept", "cut", "cut_optimizer", "guesses", "kept_along", "named_tensors", "replace_tensors"]
+__all__ = [
+    "Kept",
+    "check_optimizer",
+    "cut",
+    "cut_optimizer",
+    "guesses",
+    "kept_along",
+    "named_tensors",
+    "replace_tensors",
+]
 
 Kept = dict[str, dict[int, Tensor]]
 
@@ -162,12 +173,23 @@ def _candidates(model: nn.Module, size: Size, units: set[int]) -> Iterator[tuple
             yield name, tuple(new if each == size.old else each for each in value)
 
 
+def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
+    """Raise :class:`BadTargetError` for an optimizer that trains nothing of a model."""
+    own = {id(parameter) for parameter in model.parameters()}
+    if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+        raise BadTargetError(
+            f"the optimizer trains no parameter of this {type(model).__name__}; give the one that does"
+        )
+
+
 def cut_optimizer(optimizer: Optimizer, before: nn.Module, after: nn.Module, kept: Kept) -> None:
     """Point an optimizer at the parameters of a smaller model and cut its state along.
 
-    A state tensor that is shaped like its parameter is cut as the parameter is; anything else is left as it is.
-    A bias that was made takes the options of its weight's group, and starts without state; LBFGS starts afresh.
+    A state tensor that is shaped like its parameter is cut as the parameter is, also one with a 1 for a whole axis;
+    anything else is left as it is. A bias that was made takes the options of its weight's group, and starts without
+    state; Muon, which trains matrices only, leaves it, and is said to. LBFGS starts afresh.
     """
+    muon = isinstance(optimizer, getattr(torch.optim, "Muon", ()))
     old, new = dict(before.named_parameters()), dict(after.named_parameters())
     names = {id(parameter): name for name, parameter in old.items()}
     for group in optimizer.param_groups:
@@ -175,7 +197,14 @@ def cut_optimizer(optimizer: Optimizer, before: nn.Module, after: nn.Module, kep
         made = [f"{name.removesuffix('weight')}bias" for name in members if name and name.endswith("weight")]
         # In place: LBFGS holds on to the list itself.
         group["params"][:] = [new[n] if n else p for n, p in zip(members, group["params"], strict=True)]
-        group["params"] += [new[name] for name in made if name in new and name not in old]
+        made = [name for name in made if name in new and name not in old]
+        if muon and made:
+            warnings.warn(
+                f"Muon trains matrices only: let another optimizer train the new biases {made}",
+                SecateurWarning,
+                stacklevel=3,
+            )
+        group["params"] += [] if muon else [new[name] for name in made]
     if isinstance(optimizer, torch.optim.LBFGS):  # its state is flat, over all parameters in a row
         optimizer.state.clear()
         optimizer._numel_cache = None
@@ -188,6 +217,9 @@ def cut_optimizer(optimizer: Optimizer, before: nn.Module, after: nn.Module, kep
 
 
 def _cut_state(value: Any, parameter: Tensor, kept: Mapping[int, Tensor]) -> Any:
-    if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
-        return _sliced(value, kept)
-    return value
+    if not isinstance(value, Tensor) or not value.ndim or value.ndim != parameter.ndim:
+        return value
+    same = [one == other for one, other in zip(value.shape, parameter.shape, strict=True)]
+    if not all(each or size == 1 for each, size in zip(same, value.shape, strict=True)):
+        return value
+    return _sliced(value, {dim: indices for dim, indices in kept.items() if same[dim]})

@@ -14,13 +14,13 @@ from torch.optim import Optimizer
 from secateur.graph.coupling import Coupling
 from secateur.graph.following import TraceError, arguments, couple
 from secateur.masks import apply
-from secateur.modules import in_eval_mode, refuse_keras, refuse_valueless, unwrap
-from secateur.shrink.checking import differences, inputs_like, outputs
-from secateur.shrink.cutting import Kept, cut, cut_optimizer, guesses, named_tensors
+from secateur.modules import in_eval_mode, innermost, refuse_keras, refuse_valueless, unwrap
+from secateur.shrink.checking import differences, holds_a_number, inputs_like, outputs
+from secateur.shrink.cutting import Kept, check_optimizer, cut, cut_optimizer, guesses, named_tensors
 from secateur.shrink.dead import DeadUnits
 from secateur.shrink.manifest import compare
 from secateur.shrink.searching import Attempt, Found, search
-from secateur.vocabulary import SecateurWarning
+from secateur.vocabulary import BadTargetError, SecateurWarning
 
 __all__ = ["NothingShrunkWarning", "Shrinkage", "note", "record", "shrink", "shrinkage"]
 
@@ -98,13 +98,14 @@ def shrink(
         example: a tensor, a tuple of positional inputs, or a dict of inputs by name; real data are best.
         masks: applied to the copy first: what they remove is zero.
         optimizer: of the model; it is pointed at the new parameters and its state is cut along, so that training goes
-            on where it was.
+            on where it was. LBFGS starts afresh.
 
     Returns:
         the smaller network, in the mode of the model; :func:`shrinkage` returns the record of what was removed.
 
     Raises:
-        BadTargetError: a mask does not fit the model, or it is one of Keras.
+        BadTargetError: a mask does not fit the model, it is one of Keras, its weights hold no values yet, it does not
+            compute the example or makes no finite number of it, or the optimizer is of another model.
 
     Warns:
         NothingShrunkWarning: nothing could be removed, or the model could not be traced.
@@ -129,6 +130,9 @@ def shrink(
     refuse_keras(model, "shrink", inside=True)
     original = unwrap(model)
     refuse_valueless(dict(original.named_parameters()), "shrink")
+    if optimizer is not None:
+        optimizer = innermost(optimizer)
+        check_optimizer(optimizer, original)
     masked = _masked(original, masks)
     try:
         coupling = couple(masked, example)
@@ -164,7 +168,16 @@ def _attempts(model: nn.Module, example: Any, coupling: Coupling) -> Attempt:
     """Return how to cut a model and compare what it computes then with what it computes now."""
     inputs = [arguments(each) for each in (example, inputs_like(example, 0), inputs_like(example, 1))]
     with in_eval_mode(model):
-        expected = [outputs(model, *each) for each in inputs]
+        try:
+            expected = [outputs(model, *each) for each in inputs]
+        except Exception as error:  # whatever the user's code raises
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise BadTargetError(f"{type(model).__name__} does not compute the example: {first.strip()}") from error
+    if not holds_a_number(expected[0]):
+        raise BadTargetError(
+            f"{type(model).__name__} makes nothing but NaN and infinities of the example, so that no smaller one can "
+            "be compared with it; look for them in its weights and in the example"
+        )
 
     def compared(small: nn.Module) -> tuple[float, bool]:
         with in_eval_mode(small):

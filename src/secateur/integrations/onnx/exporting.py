@@ -6,7 +6,6 @@ import contextlib
 import errno
 import gzip
 import io
-import logging
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from secateur.integrations.onnx.checking import (
 )
 from secateur.measure.cost import size_in_bytes
 from secateur.modules import in_eval_mode, unwrap
+from secateur.silence import silence
 
 __all__ = ["Export", "export"]
 
@@ -190,16 +190,6 @@ def _traced(model: nn.Module, inputs: Inputs) -> tuple[onnx.ModelProto, set[str]
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's progress, and torch's advice to those who develop it, off the console."""
-    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]
-    loggers = [logging.getLogger(name) for name in ("torch", *names)]
-    before = [(logger, logger.handlers, logger.propagate) for logger in dict.fromkeys(loggers)]
-    try:
-        for logger, *_ in before:
-            logger.handlers, logger.propagate = [logging.NullHandler()], False
-        spill = io.StringIO()
-        with contextlib.redirect_stdout(spill), contextlib.redirect_stderr(spill), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, handlers, propagate in before:
-            logger.handlers, logger.propagate = handlers, propagate
+    with silence(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

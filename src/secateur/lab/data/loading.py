@@ -18,7 +18,7 @@ from secateur.lab.data.dataset import (
     enlarged_dataset,
 )
 from secateur.lab.data.idx import IDX_FILES, read_idx_files
-from secateur.lab.data.lookup import LabError, positionals, resolve, user_callable
+from secateur.lab.data.lookup import LabError, called, positionals, resolve, user_callable
 from secateur.lab.data.splits import stratified
 from secateur.vocabulary import MissingExtraError, near_matches
 
@@ -155,7 +155,7 @@ def _user_dataset(name: str) -> Dataset:
     _, required = positionals(function)
     if required:
         raise LabError(f"{name} is called without arguments, but it needs {', '.join(required)}")
-    dataset = function()
+    dataset = called(name, function)
     if not isinstance(dataset, Dataset):
         raise LabError(f"{name} returned a {type(dataset).__name__}, not a secateur.lab.data.Dataset")
     return dataset

@@ -6,12 +6,13 @@ import importlib
 import inspect
 import operator
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from secateur.vocabulary import SecateurError, near_matches
 
-__all__ = ["LabError", "positionals", "resolve", "user_callable"]
+__all__ = ["LabError", "called", "positionals", "resolve", "user_callable"]
 
 
 class LabError(SecateurError, ValueError):
@@ -73,6 +74,28 @@ def _import(name: str, module_name: str) -> object:
                 "run from the folder that holds it, or install it"
             ) from error
         raise LabError(f"{name}: importing {module_name} failed: {error}") from error
+    except Exception as error:  # whatever the user's code raises
+        raise LabError(f"{name}: importing {module_name} failed: {_told(error)}") from error
+
+
+def called(name: str, function: Callable[..., object], *arguments: object) -> object:
+    """Call a user's function.
+
+    Raises:
+        LabError: it raised something; the text names the place.
+    """
+    try:
+        return function(*arguments)
+    except SecateurError:
+        raise
+    except Exception as error:
+        raise LabError(f"{name} failed: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """Return an error of the user's code with the place where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def positionals(function: Callable[..., object]) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from secateur.lab.data.lookup import LabError, positionals, resolve, user_callable
+from secateur.lab.data.lookup import LabError, called, positionals, resolve, user_callable
 from secateur.lab.models import from_timm
 from secateur.lab.models.layers import Shape
 from secateur.lab.models.lenet import lenet_5, lenet_300_100, tutorial_convnet
@@ -166,9 +166,9 @@ def _user_model(name: str, shape: Shape, classes: int, width: float) -> nn.Modul
     function = user_callable(name)
     accepted, required = positionals(function)
     if len(required) == 2 or (accepted[:2] == ["shape", "classes"] and len(required) <= 2):
-        model = function(shape, classes)
+        model = called(name, function, shape, classes)
     elif not required:
-        model = function()
+        model = called(name, function)
     else:
         raise LabError(f"{name} is called with nothing or with (shape, classes), but it needs {', '.join(required)}")
     if not isinstance(model, nn.Module):
