@@ -88,7 +88,7 @@ def test_weights_of_inference_mode_are_multiplied_as_they_are() -> None:
     assert before.tolist() == [[5.0] * 4] and not after.any()
 
 
-@pytest.mark.parametrize("how", ["in place", "data", "other memory", "bias", "other bias"])
+@pytest.mark.parametrize("how", ["in place", "data", "other memory", "bias", "data of the bias", "other bias"])
 def test_changed_weights_are_noticed(how: str) -> None:
     net = nn.Linear(20, 30).requires_grad_(False)
     fast, x = sc.accelerate(net, above=0), torch.randn(3, 20)
@@ -102,6 +102,8 @@ def test_changed_weights_are_noticed(how: str) -> None:
         fast.weight.data = net.weight.data = other.weight.clone()
     elif how == "bias":
         net.bias.mul_(2)
+    elif how == "data of the bias":
+        net.bias.data.mul_(2)
     else:
         fast.bias = net.bias = other.bias
     assert apart(fast(x), net(x)) < 1e-6

@@ -92,7 +92,7 @@ def accelerate(model: nn.Module, *, above: float = 0.8, example: Any = None, thr
 
     For inference with models that :func:`secateur.compile` cannot take as a whole, or that are to stay modules of
     torch: it works for inputs of any shape, under ``torch.compile`` and in ``torch.export``. Outputs differ in their
-    last digits; zeros are not multiplied, not even by infinities.
+    last digits, and beside infinities, for zeros are left out where that is faster.
 
     The modules are copied, the memory of their weights is not: names, ``state_dict`` and sharing stay as they are, and
     what is written to the weights of one model is seen by both. Layers keep their dense weights, and beside them the

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from secateur.engine.accelerating.programs import ConvPrograms, Floats, LinearPrograms, Window
 
 __all__ = ["Matrix", "Pair", "Programs", "Use", "array", "constants", "forget", "programs"]
 
-# Weights that are looked at before each use.
-_LOOKED_AT = 4
+# Weights that are not zero, ones that are, and biases that are looked at before each use.
+_LOOKED_AT = (4, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,16 @@ class _Known:
     tuned: bool
     bias: weakref.ref[Any] | None
     versions: tuple[int, int]
-    places: list[int]
+    places: tuple[list[int], list[int]]
     numbers: list[float]
 
     def still(self, pair: Pair) -> bool:
         """Return whether this is good for a weight and a bias.
 
-        Writing to a tensor counts its version up, but not where it goes through ``.data``: so a few weights are looked
-        at too.
+        Writing to a tensor counts its version up, but not where it goes through ``.data``: so a few weights and biases
+        are looked at too.
         """
-        if self.versions != _versions(pair) or self.numbers != _at(self.places, pair[0]):
+        if self.versions != _versions(pair) or self.numbers != _at(self.places, pair):
             return False
         return self.bias is None if pair[1] is None else self.bias is not None and self.bias() is _memory(pair[1])
 
@@ -116,9 +117,17 @@ def _made(pair: Pair, use: Use, *, tuned: bool) -> _Known:
     made = ConvPrograms(given, use, tuned=tuned) if isinstance(use, Window) else LinearPrograms(given, tuned=tuned)
     bias = None if pair[1] is None else weakref.ref(_memory(pair[1]))
     weight = array(pair[0])
-    kept = np.flatnonzero(np.isfinite(weight) & (weight != 0))
-    places = kept[:: max(1, len(kept) // _LOOKED_AT)].tolist()
-    return _Known(made, tuned, bias, _versions(pair), places, _at(places, pair[0]))
+    kept, removed, of_bias = _LOOKED_AT
+    places = _some(np.isfinite(weight) & (weight != 0), kept) + _some(weight == 0, removed)
+    looked_at = places, [] if pair[1] is None else _some(np.isfinite(array(pair[1])), of_bias)
+    return _Known(made, tuned, bias, _versions(pair), looked_at, _at(looked_at, pair))
+
+
+def _some(wanted: npt.NDArray[np.bool_], count: int) -> list[int]:
+    """Return some places where an array is true, far from each other."""
+    places = np.flatnonzero(wanted)
+    found: list[int] = places[:: max(1, len(places) // count)].tolist()
+    return found[:count]
 
 
 def _key(pair: Pair, use: Use) -> tuple[Any, ...]:
@@ -135,6 +144,10 @@ def _versions(pair: Pair) -> tuple[int, int]:
     return pair[0]._version, -1 if pair[1] is None else pair[1]._version
 
 
-def _at(places: list[int], tensor: Tensor) -> list[float]:
-    numbers = array(tensor)
-    return [numbers.item(place) for place in places]
+def _at(places: tuple[list[int], list[int]], pair: Pair) -> list[float]:
+    numbers = array(pair[0])
+    found = [numbers.item(place) for place in places[0]]
+    if pair[1] is not None:
+        of_bias = array(pair[1])
+        found += [of_bias.item(place) for place in places[1]]
+    return found
