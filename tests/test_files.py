@@ -109,3 +109,10 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
             write_bytes(tmp_path / name, b"new")
         assert refused.value.filename in (str(tmp_path / name), str(tmp_path / "none"))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_tensors_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    names = [f"layer{index}" for index in range(40)]
+    write_tensors(tmp_path / "x", {name: torch.ones(1) for name in names}, {})
+    tensors, _ = read_tensors(tmp_path / "x")
+    assert list(tensors) == sorted(names)  # as safetensors writes them

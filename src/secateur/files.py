@@ -144,4 +144,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError) as error:
         raise CorruptFileError(f"{path} is not a readable safetensors file ({error})") from error
-    return tensors, dict(header.get("__metadata__", {}))
+    except KeyError as error:
+        raise CorruptFileError(f"{path} holds a tensor of type {error}, which this version cannot read") from error
+    # In the order of the file, which the reader does not keep.
+    ordered = {name: tensors[name] for name in header if name in tensors}
+    return ordered, dict(header.get("__metadata__", {}))

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 import secateur as sc
 from secateur.choose.chains import columns_by_unit
+from secateur.vocabulary import SelectionError
 
 
 class Block(nn.Module):
@@ -384,3 +385,8 @@ def test_layers_without_units_are_no_error() -> None:
     net = nn.Sequential(nn.Linear(4, 0), nn.ReLU(), nn.Linear(0, 3))
     assert sc.chains(net, torch.randn(2, 4)) == []
     assert torch.equal(sc.shrink(net, torch.randn(2, 4))(torch.zeros(1, 4)), net(torch.zeros(1, 4)))
+
+
+def test_an_empty_example_proves_nothing() -> None:
+    with pytest.raises(SelectionError, match="empty"):
+        sc.chains(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), torch.zeros(0, 8))

@@ -149,3 +149,10 @@ def test_layers_whose_weights_are_computed_are_named() -> None:
         assert list(sc.prunable(net, ignore=["0"])) == ["2.weight"]
     nn.utils.parametrize.remove_parametrizations(normed, "weight")
     assert list(sc.prunable(net)) == ["0.weight", "2.weight"]
+
+
+@pytest.mark.parametrize("name", ["include", "ignore"])
+@pytest.mark.parametrize("patterns", ["0.weight", nn.Linear])
+def test_one_pattern_is_no_list_of_them(name: str, patterns: object) -> None:
+    with pytest.raises(BadTargetError, match=rf"{name}= is a list of patterns, as in \['0.weight'\]|as in \[Linear\]"):
+        sc.prunable(nn.Sequential(nn.Linear(2, 2)), **{name: patterns})  # type: ignore[arg-type]

@@ -201,3 +201,14 @@ def test_the_reference_is_independent() -> None:
     )
     found = reference.run(plan, {"x": x.numpy()})["y"]
     assert np.allclose(found, layer(x).detach().numpy(), atol=1e-12)
+
+
+def test_what_cannot_be_timed_or_counted_is_named() -> None:
+    plan = plans.whole()
+    engine, two, three = Engine(plan), given(plan, 2), given(plan, 3)
+    with pytest.raises(InputError, match="0 runs"):
+        engine.profile(runs=0)
+    with pytest.raises(InputError, match="batches of 2, 3 samples"):
+        engine.profile(two["x"], three["i"])
+    with pytest.raises(InputError, match=r"1\.5 threads"):
+        engine.threads = 1.5  # type: ignore[assignment]

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from commands import call
+from safetensors.torch import save_file
 
 from secateur.lab.cli import main, run_command
 from secateur.lab.data import load
@@ -71,7 +73,7 @@ BAD = [
     (["sweep", "--sparsities", "0.5,2"], 2, "between 0 and 1"),
     (["sweep", "--seeds", "a"], 2, "whole numbers"),
     (["sweep", "--methods", ","], 2, "at least one"),
-    (["report", "nowhere"], 1, "nowhere"),
+    (["report", "nowhere"], 2, "nowhere is not there"),
     (["inspect", "nowhere"], 2, "nowhere"),
     (["export"], 2, "PATH"),
     (["export", "nowhere"], 2, "no file nowhere"),
@@ -282,3 +284,15 @@ def test_what_nobody_foresaw_is_one_line_too(
     monkeypatch.setenv("SECATEUR_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         run_command(["inspect", "x"])
+
+
+def test_a_terminal_that_knows_ascii_alone_and_our_warnings(tmp_path: Path) -> None:
+    """What it cannot show becomes a question mark; a warning of ours shows none of our code."""
+    save_file({"\u00b5": torch.full((2, 2), -0.0)}, tmp_path / "m.safetensors")
+    done = {}
+    for verb, file in (("pack", "m.safetensors"), ("inspect", "m.sct")):
+        command = [sys.executable, "-m", "secateur.lab", verb, file]
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done[verb] = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done["inspect"].returncode == 0 and "\n? " in done["inspect"].stdout
+    assert done["pack"].stderr.startswith("secateur: warning: ") and "packing.py" not in done["pack"].stderr

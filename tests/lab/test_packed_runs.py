@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from commands import call
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 
 import secateur as sc
-from secateur.lab.networks import load_network
+from secateur.lab.models import build
+from secateur.lab.networks import Made, load_network, network_of
 
 TINY = ["--model", "mlp:16", "--epochs", "3", "--prune-epochs", "3", "--quiet", "--sparsity", "0.8"]
 
@@ -114,3 +115,26 @@ def test_nothing_is_written_over_what_is_read(
     assert call(verb, str(run / source), *flags, "--out", str(run / out)) == 2
     assert "would be lost; name another file" in capsys.readouterr().err
     assert (run / out).read_bytes() == before
+
+
+def test_a_file_that_safetensors_wrote_of_tied_weights_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tied_nets.py").write_text(
+        "from torch import nn\n\n\ndef net(shape, classes):\n"
+        "    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))\n"
+        "    net[3].weight = net[1].weight\n    return net\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = Made("tied_nets:net", (1, 8, 8))
+    net = build(made.model, made.shape, 10)
+    save_model(net, str(tmp_path / "m.safetensors"))
+    found, _ = network_of(tmp_path / "m.safetensors", made)
+    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in found.state_dict().items())
+
+
+def test_metadata_that_the_format_has_taken_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({"w": torch.ones(3)}, tmp_path / "m.safetensors", {":odd": "x"})
+    assert call("pack", str(tmp_path / "m.safetensors")) == 2
+    assert "cannot be packed: metadata may not be named ':odd'" in capsys.readouterr().err

@@ -80,3 +80,8 @@ def test_sparsities_are_shares(sparsity: float) -> None:
 def test_a_model_without_such_weights_is_refused() -> None:
     with pytest.raises(SelectionError, match="no target"):
         sc.layer_times(nn.Sequential(nn.Linear(4, 4)), torch.zeros(1, 4), weights=sc.prunable(nn.Linear(4, 4)))
+
+
+def test_no_number_is_no_budget() -> None:
+    with pytest.raises(SelectionError, match="NaN"):
+        sc.LayerTimes(1.0, {"a": {0.0: 2.0, 0.9: 1.1}}, {"a": (0.0,) * 127}).allocation(float("nan"))

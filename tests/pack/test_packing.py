@@ -260,3 +260,16 @@ print(contents)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "embedding.weight" in done.stderr and "= embedding.weight" in done.stdout
+
+
+def test_bytes_of_a_model_made_smaller_count_what_makes_others_so(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 5))
+    sc.prune_units(net, torch.randn(4, 20), 0.5)
+    small = sc.shrink(net, torch.randn(4, 20))
+    assert sc.measure(small).bytes.packed == sc.pack(small, tmp_path / "x.sct").path.stat().st_size
+
+
+def test_codebooks_are_not_for_eight_bits(tmp_path: Path) -> None:
+    narrow = torch.randn(4, 4).to(torch.float8_e4m3fn)
+    sc.pack({"w": narrow, "v": torch.randn(4, 4)}, tmp_path / "x.sct", bits=1)
+    assert torch.equal(sc.unpack(tmp_path / "x.sct")["w"].float(), narrow.float())

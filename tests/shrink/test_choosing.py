@@ -242,3 +242,18 @@ def test_choices_that_do_not_go_together_are_refused() -> None:
         sc.UnitChoice(coupling, scope=sc.PerTensor(), allocation={"nine": 0.5})(sc.unit_weights(net(), coupling), 0.5)
     with pytest.raises(SelectionError, match="no unit of the model may go"):
         sc.prune_units(nn.Linear(3, 2), torch.ones(1, 3), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"multiple": 1.5}, "multiple"),
+        ({"reduce": "median"}, "none of l2, sum, mean, max"),
+        ({"ignore": "0.weight"}, r"as in \['0.weight'\]"),
+        ({"scope": sc.PerRow()}, "not in PerRow"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(setting: dict[str, Any], told: str) -> None:
+    coupling = sc.couple(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2))
+    with pytest.raises(SelectionError, match=told):
+        sc.UnitChoice(coupling, **setting)

@@ -226,3 +226,9 @@ def test_a_closure_moves_centroids_as_a_plain_step_does() -> None:
                 optimizer.step()
         weights.append(net[4].weight.detach())
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(torch.float32, 3.4e38), (torch.float64, 1e300), (torch.float64, 1e-300)])
+def test_centroids_that_no_bfloat16_is_near_stay_as_they_are(dtype: torch.dtype, value: float) -> None:
+    weight = nn.Parameter(torch.tensor([[value, value], [1.0, 2.0]], dtype=dtype))
+    assert set(shared("weight", weight.detach(), 2).flatten().tolist()) == {weight[0, 0].item(), 1.0, 2.0}

@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from secateur.choose.targets import bias_of
 from secateur.masks import Masks
 from secateur.modules import in_eval_mode, unwrap
+from secateur.vocabulary import SelectionError
 
 __all__ = ["Chain", "Dead", "chains", "drop_dead"]
 
@@ -61,11 +62,16 @@ def chains(model: nn.Module, example: Tensor) -> list[Chain]:
         model: runs in eval mode on ``example``; its own mode is put back.
         example: a batch of inputs.
 
+    Raises:
+        SelectionError: the example is empty.
+
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4, 2))
         >>> chains(net, torch.randn(2, 1, 4, 4))
         [Chain(writer='0.weight', reader='3.weight', width=4)]
     """
+    if not example.numel():
+        raise SelectionError("chains are seen in what an example brings to the layers, and this one is empty")
     model = unwrap(model)
     with in_eval_mode(model), torch.no_grad():
         return _Prober(model, example).pairs()

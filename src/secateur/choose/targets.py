@@ -106,6 +106,10 @@ def prunable(
         >>> list(prunable(net, ignore=[nn.Conv2d], biases=True))
         ['3.weight', '3.bias']
     """
+    for name, patterns in (("include", include), ("ignore", ignore)):
+        if isinstance(patterns, str | type):
+            shown = repr(patterns) if isinstance(patterns, str) else patterns.__name__
+            raise BadTargetError(f"{name}= is a list of patterns, as in [{shown}]")
     model = unwrap(model)
     places = list(_places(model))
     _check_patterns(places, include, ignore)

@@ -94,7 +94,7 @@ class Engine:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        if not 1 <= count <= 1024:
+        if count != int(count) or not 1 <= count <= 1024:
             raise InputError(f"{count} threads: 1 to 1024 can be used, best as many as the processor has cores")
         self._threads = int(count)
 
@@ -185,7 +185,12 @@ class Engine:
             arrays = [as_array(name, self.plan.values[name], given[name]) for name in self.plan.inputs]
         else:
             arrays = [np.zeros((1, *self.plan.values[name].shape), np.float32) for name in self.plan.inputs]
+        if runs < 1:
+            raise InputError(f"{runs} runs: one at least is timed")
         samples = len(arrays[0])
+        if any(len(each) != samples for each in arrays):
+            sizes = ", ".join(str(len(each)) for each in arrays)
+            raise InputError(f"the inputs are batches of {sizes} samples, not of one number")
         mode = self._mode(samples >= self.batched_from)
         outputs = [np.empty((samples, *self.plan.values[name].shape), np.float32) for name in self.plan.outputs]
         best = np.full(len(mode.placed.steps), np.inf)

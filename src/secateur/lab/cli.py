@@ -128,6 +128,8 @@ def report(path: Path, out: Path | None) -> None:
         pages.build_model(keras_models.examine(path), path, page)
     elif out is not None:
         raise LabError(f"the report of the folder {path} is written into it: leave --out out")
+    elif not path.is_dir():
+        raise LabError(f"{path} is {'no folder' if path.exists() else 'not there'}; name that of a run or a sweep")
     else:
         page = pages.build(path)
     click.echo(f"report: {page}")
@@ -273,6 +275,8 @@ def bench(what: str, model: str | None, out: tuple[Path, ...], **flags: Any) -> 
     for path in out:
         racing.write(result, path)
         click.echo(f"written: {path}")
+    if not any(row["ms"] for row in result["rows"]):
+        raise SecateurError("no runtime could be timed; the table says why")
 
 
 @main.command()

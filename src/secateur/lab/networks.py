@@ -68,7 +68,9 @@ def network_of(path: Path, made: Made | None) -> tuple[nn.Module, tuple[int, int
         tensors, metadata = read_tensors(path)
         if "sct" in metadata:
             return sc.unpack(path, into=model).eval(), made.shape
-        model.load_state_dict(tensors)
+        # What safetensors' save_model leaves out of tied tensors, its metadata names.
+        tied = {name: tensors[other] for name, other in metadata.items() if other in tensors}
+        model.load_state_dict({**tied, **tensors})
     except (RuntimeError, BadTargetError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise LabError(f"{path} does not fit {made.model} of {made.classes} classes: {reason}") from error

@@ -10,6 +10,7 @@ from secateur.lab.data import LabError
 from secateur.lab.destinations import destination
 from secateur.lab.networks import Made, check_file, load_network, network
 from secateur.lab.shrinking import NONE_DEAD, shrunk_or_why
+from secateur.vocabulary import SecateurError
 
 __all__ = ["pack", "shrink", "unpack"]
 
@@ -36,7 +37,13 @@ def pack(path: Path, bits: int | None = None, out: Path | None = None) -> sc.Pac
     tensors, metadata = read_tensors(path)
     if "sct" in metadata:
         raise LabError(f"{path} is packed already; `secateur inspect {path}` shows what is in it")
-    return sc.pack(tensors, destination(out, path.with_suffix(".sct"), path), bits=bits, metadata=metadata)
+    out = destination(out, path.with_suffix(".sct"), path)
+    try:
+        return sc.pack(tensors, out, bits=bits, metadata=metadata)
+    except SecateurError:
+        raise
+    except ValueError as error:  # of its metadata
+        raise LabError(f"{path} cannot be packed: {error}") from error
 
 
 def unpack(path: Path, out: Path | None = None) -> Path:

@@ -151,7 +151,8 @@ def _cells(row: Mapping[str, Any], first: bool) -> list[str]:
 def remarks(result: Mapping[str, Any]) -> list[str]:
     """Return everything that is said beside the table."""
     absent = [f"{name} is not in the table: {why}" for name, why in result["absent"].items()]
-    return [*verdicts(result), *absent, *result["notes"]]
+    timed = {f"{row['name']}: {row['note']}": None for row in result["rows"] if row["ms"] and row["note"]}
+    return [*verdicts(result), *timed, *absent, *result["notes"]]
 
 
 def write(result: Mapping[str, Any], path: Path) -> None:

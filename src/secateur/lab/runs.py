@@ -105,11 +105,11 @@ def read_result(folder: Path) -> dict[str, Any]:
     try:
         result = read_json(path)
     except CorruptFileError as error:
-        raise CorruptFileError(f"{error}; start over with --again") from error
+        raise CorruptFileError(f"{error}; make it anew with secateur run --again") from error
     if not isinstance(result, dict) or result.get("kind") != "run" or not result.keys() >= _TOLD:
-        raise CorruptFileError(f"{path} holds no result of a run; start over with --again")
+        raise CorruptFileError(f"{path} holds no result of a run; make it anew with secateur run --again")
     if not all(isinstance(result["measure"].get(net), dict) for net in ("dense", "pruned")):
-        raise CorruptFileError(f"{path} lacks what was measured; start over with --again")
+        raise CorruptFileError(f"{path} lacks what was measured; make it anew with secateur run --again")
     return result
 
 

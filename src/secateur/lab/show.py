@@ -15,7 +15,7 @@ from secateur.lab.data import LabError
 from secateur.lab.report.speed import judge_speed
 from secateur.lab.report.verdict import control_sentence
 from secateur.lab.summary import SCORE
-from secateur.vocabulary import MissingExtraError
+from secateur.vocabulary import CorruptFileError, MissingExtraError
 
 __all__ = ["bench_result", "inspect", "run_summary", "sweep_summary"]
 
@@ -125,7 +125,11 @@ def inspect(path: Path) -> None:
     if path.is_dir():
         if not (path / "result.json").exists():
             raise LabError(f"{path} holds no finished run (no result.json in it)")
-        print(sc.Report.from_json(runs.read_result(path)["measure"]["pruned"]))  # noqa: T201
+        try:
+            report = sc.Report.from_json(runs.read_result(path)["measure"]["pruned"])
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{path / 'result.json'}: {error}") from error
+        print(report)  # noqa: T201
         return
     if not path.exists():
         raise LabError(f"there is no file or folder {path}")

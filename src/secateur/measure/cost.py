@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import statistics
 import time
@@ -20,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from secateur.measure.report import Bytes, Latency
 from secateur.pack.csr import csr_bytes
 from secateur.pack.packing import packed_bytes
+from secateur.shrink import manifest
 from secateur.vocabulary import BadTargetError, SelectionError
 
 __all__ = ["Timing", "latencies", "latency", "peak_memory", "size_in_bytes"]
@@ -54,7 +56,10 @@ def size_in_bytes(model: nn.Module) -> Bytes:
         True
     """
     # The extra state of a module may be any object.
-    return bytes_of({name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)})
+    found = bytes_of({name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)})
+    if found.packed is None or manifest(model) is None:
+        return found
+    return dataclasses.replace(found, packed=packed_bytes(model))  # with what was removed from it
 
 
 def bytes_of(named: Mapping[str, Tensor]) -> Bytes:

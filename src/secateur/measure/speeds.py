@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,6 +70,8 @@ class LayerTimes:
             >>> {name: round(share, 1) for name, share in times.allocation(5.6).items()}
             {'slow': 0.5, 'quick': 0.0}
         """
+        if math.isnan(seconds):
+            raise SelectionError("a time of NaN seconds is no budget")
         fastest = {name: float(min(max(curve), _STEPS[-1])) for name, curve in self.curves.items()}
         if self.seconds(fastest) > seconds:
             raise SelectionError(

@@ -95,7 +95,7 @@ def pack(
         for name, value in _each(tensors, writer):
             if name in masks:
                 value = _masked(name, value, masks[name])  # noqa: PLW2901
-            if bits is not None and value.dtype.is_floating_point:
+            if bits is not None and value.dtype.is_floating_point and value.dtype.itemsize > 1:
                 value = shared(name, value, bits) if name in targets else _rounded(value)  # noqa: PLW2901
             _warn_of_negative_zeros(name, value)
             writer.add(name, _bits(value), _NAMES[value.dtype])
@@ -103,8 +103,8 @@ def pack(
     return read_index(path)
 
 
-def packed_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return the bytes of the file that :func:`pack` would write of these tensors, without loss.
+def packed_bytes(model: nn.Module | Mapping[str, Tensor]) -> int:
+    """Return the bytes of the file that :func:`pack` would write of a model or of tensors, without loss.
 
     Raises:
         BadTargetError: a tensor cannot be stored.
@@ -114,9 +114,9 @@ def packed_bytes(tensors: Mapping[str, Tensor]) -> int:
         139
     """
     with Writer(None) as writer:
-        for name, value in _each(_tensors(tensors), writer):
+        for name, value in _each(_tensors(model), writer):
             writer.add(name, _bits(value), _NAMES[value.dtype])
-        return writer.finish({}, {})
+        return writer.finish({}, _notes(model))
 
 
 def _tensors(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from secateur.modules import unwrap
 from secateur.vocabulary import NamedTensors, SelectionError, Target, Weights
 
 __all__ = ["UnitChoice", "unit_weights"]
+
+_Reduce: TypeAlias = Literal["l2", "sum", "mean", "max"]
 
 
 def unit_weights(model: nn.Module, coupling: Coupling) -> Weights:
@@ -74,12 +76,18 @@ class UnitChoice:
     scope: Global | PerTensor = Global()  # noqa: RUF009 - a frozen value
     allocation: Allocation | None = None
     multiple: int = 1
-    reduce: Literal["l2", "sum", "mean", "max"] = "l2"
+    reduce: _Reduce = "l2"
     ignore: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        if self.multiple < 1:
+        if type(self.multiple) is not int or self.multiple < 1:
             raise SelectionError(f"multiple= is a whole number of at least 1, got {self.multiple}")
+        if self.reduce not in get_args(_Reduce):
+            raise SelectionError(f"reduce={self.reduce!r} is none of {', '.join(get_args(_Reduce))}")
+        if isinstance(self.ignore, str):
+            raise SelectionError(f"ignore= is a list of globs, as in [{self.ignore!r}]")
+        if not isinstance(self.scope, Global | PerTensor):
+            raise SelectionError(f"units compete in Global() or PerTensor(), not in {self.scope}")
         if self.allocation is not None and isinstance(self.scope, Global):
             raise SelectionError(
                 "Global() ranks all units in one list, so there is nothing to allocate; use PerTensor()"

@@ -85,9 +85,12 @@ class _Book:
         """Return the centroids as weights hold them.
 
         Sixteen bits are plenty for 2**8 values and take half the room in a file; in training the unrounded ones
-        collect steps too small to show.
+        collect steps too small to show. Where one of them has no such neighbour, for it is too large or too near to
+        zero, all stay as they are.
         """
         narrow = self.centroids.bfloat16() if dtype.itemsize > 2 else self.centroids
+        if not torch.equal(narrow.isfinite() & (narrow != 0), self.centroids.isfinite() & (self.centroids != 0)):
+            narrow = self.centroids
         return narrow.to(dtype)
 
     def filled(self, like: Tensor) -> Tensor:

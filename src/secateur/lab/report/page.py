@@ -10,7 +10,7 @@ from typing import Any
 from secateur.files import write_bytes, write_text
 from secateur.lab.report import page_model, page_run, page_sweep, words
 from secateur.lab.report.reading import read
-from secateur.vocabulary import MissingExtraError, SecateurError
+from secateur.vocabulary import CorruptFileError, MissingExtraError, SecateurError
 
 __all__ = ["build", "build_model", "save_picture"]
 
@@ -26,7 +26,13 @@ def build(folder: Path) -> Path:
         MissingExtraError: jinja2, altair or vl-convert-python is missing.
     """
     record = read(folder)
-    content = page_run.content(record) if record.kind == "run" else page_sweep.content(record)
+    try:
+        content = page_run.content(record) if record.kind == "run" else page_sweep.content(record)
+    except (KeyError, TypeError, IndexError) as error:
+        raise CorruptFileError(
+            f"the {record.kind} in {folder} lacks what its report shows ({type(error).__name__}: {error}): its .json "
+            "was damaged, or written by another version"
+        ) from error
     return _write(content, record.folder / "report.html")
 
 
