@@ -110,8 +110,8 @@ def test_bad_input_is_one_clear_line(
 
 def test_flags_that_do_not_go_with_what_is_there(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, text in (
-        ([str(run), "--model", "mlp:24"], "leave --model and --sparsity out"),
-        ([str(run), "--sparsity", "0.5"], "leave --model and --sparsity out"),
+        ([str(run), "--model", "mlp:24"], "leave --model out"),
+        ([str(run), "--sparsity", "0.5"], "leave --sparsity out"),
         ([str(run / "engine.sct"), "--sparsity", "0.5"], "leave --sparsity out"),
         ([str(run / "model.sct")], "name their network too"),
         ([str(run / "model.sct"), "--model", "mlp:9", "--shape", "1,8,8"], "does not fit mlp:9"),
@@ -171,3 +171,8 @@ def test_more_threads_than_processors_are_pointed_out() -> None:
     course = racing.Course((4096,), (1,), racing.Pace(1, 1e-6))
     notes = list(racing._crowded(course))
     assert notes and "4096 threads had" in notes[0] and subject.model is not None
+
+
+def test_how_to_prune_is_nothing_without_how_much(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("bench", "lenet-5", "--scope", "global", "--first") == 2
+    assert "--scope and --first say how --sparsity prunes" in capsys.readouterr().err

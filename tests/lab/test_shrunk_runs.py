@@ -92,8 +92,9 @@ def test_a_file_without_its_network_is_one_clear_line(
 
 
 def test_a_run_knows_its_network(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("shrink", str(run), "--model", "mlp:24-16") == 2
-    assert "leave --model out" in capsys.readouterr().err
+    for verb in ("shrink", "export", "bench"):
+        assert call(verb, str(run), "--model", "mlp:24-16", "--shape", "1,8,8", "--classes", "10") == 2
+        assert "leave --model and --shape and --classes out" in capsys.readouterr().err
 
 
 def test_nothing_dead_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

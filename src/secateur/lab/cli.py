@@ -17,6 +17,8 @@ from secateur.lab.flags import (
     Commands,
     Grouped,
     common_flags,
+    made_by,
+    named,
     network_flags,
     settings_flags,
     settings_of,
@@ -202,14 +204,13 @@ def shrink(path: Path, out: Path | None, model: str | None, shape: tuple[int, in
       secateur shrink pruned.keras --out small.keras
     """
     from secateur.lab import keras_models, packing
-    from secateur.lab.networks import Made
 
     if keras_models.is_keras(path):
         if model:
             raise LabError(f"the Keras file {path} knows its network: leave --model out")
         record, file = keras_models.shrink(path, out)
     else:
-        record, file = packing.shrink(path, out, Made(model or "", shape, classes))
+        record, file = packing.shrink(path, out, made_by(path, model, shape, classes))
     click.echo(f"{record}\nshrunk: {file}")
 
 
@@ -231,9 +232,8 @@ def export(
       secateur export pruned.safetensors --model resnet-20 --shape 3,32,32
     """
     from secateur.lab import exporting
-    from secateur.lab.networks import Made
 
-    made = Made(model or "", shape, classes)
+    made = made_by(path, model, shape, classes)
     click.echo(exporting.export_shrunk(path, out, made) if shrunk else exporting.export(path, out, made))
 
 
@@ -261,14 +261,15 @@ def bench(what: str, model: str | None, out: tuple[Path, ...], **flags: Any) -> 
       secateur bench model.sct --model lenet-5 --out times.md --out times.json
     """
     from secateur.lab import racing, show, subjects
-    from secateur.lab.networks import Made
     from secateur.lab.timing import Pace
 
     for path in out:
         racing.check_ending(path)
     sparsity = flags["sparsity"]
+    if sparsity is None and (given := named("scope", "first")):
+        raise LabError(f"{' and '.join(given)} say how --sparsity prunes; give that too, or leave them out")
     thinning = None if sparsity is None else subjects.Thinning(sparsity, flags["scope"], flags["first"])
-    subject = subjects.find(what, Made(model or "", flags["shape"], flags["classes"]), thinning)
+    subject = subjects.find(what, made_by(Path(what), model, flags["shape"], flags["classes"], "sparsity"), thinning)
     course = racing.Course(flags["threads"], flags["batch"], Pace(turns=flags["turns"]), flags["compiled"])
     result = racing.bench(subject, course)
     show.bench_result(result)

@@ -6,11 +6,16 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from secateur.lab.data.lookup import LabError
 from secateur.lab.settings import Settings, read_settings, words
+
+if TYPE_CHECKING:
+    from secateur.lab.networks import Made
 
 __all__ = [
     "COUNTS",
@@ -19,6 +24,8 @@ __all__ = [
     "Commands",
     "Grouped",
     "common_flags",
+    "made_by",
+    "named",
     "network_flags",
     "settings_flags",
     "settings_of",
@@ -163,6 +170,30 @@ def network_flags(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+def made_by(path: Path, model: str | None, shape: tuple[int, int, int], classes: int, *also: str) -> Made:
+    """Return how the network at a path is made, by the flags of the command under way.
+
+    Args:
+        path: of a run, a file, or nothing.
+        model, shape, classes: the flags.
+        also: names of others that are not for a run.
+
+    Raises:
+        LabError: it is a run, which knows that itself, and some are given.
+    """
+    if path.is_dir() and (given := named("model", *also, "shape", "classes")):
+        raise LabError(f"the run in {path} knows its network: leave {' and '.join(given)} out")
+    from secateur.lab.networks import Made
+
+    return Made(model or "", shape, classes)
+
+
+def named(*flags: str) -> list[str]:
+    """Return those of some flags that the user has given to the command under way."""
+    source = click.get_current_context().get_parameter_source
+    return [f"--{flag}" for flag in flags if source(flag) is ParameterSource.COMMANDLINE]
 
 
 def settings_of(config: Path | None, flags: dict[str, Any]) -> Settings:
