@@ -257,3 +257,13 @@ def test_settings_of_another_kind_are_refused(setting: dict[str, Any], told: str
     coupling = sc.couple(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 2))
     with pytest.raises(SelectionError, match=told):
         sc.UnitChoice(coupling, **setting)
+
+
+def test_what_the_masks_to_stay_inside_do_not_name_is_whole() -> None:
+    net = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    earlier = torch.ones(4, 2, dtype=torch.bool)
+    earlier[1] = False
+    choice = sc.UnitChoice(sc.couple(net, torch.zeros(1, 2)), scope=sc.PerTensor())
+    masks = sc.prune_units(net, torch.zeros(1, 2), 0.5, choice=choice, within={"0.weight": earlier})
+    kept = [masks[name].any(1) for name in ("0.weight", "2.weight")]
+    assert [int(each.sum()) for each in kept] == [2, 2] and not kept[0][1]

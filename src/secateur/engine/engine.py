@@ -154,7 +154,8 @@ class Engine:
         return dict(zip(self.plan.outputs, outputs, strict=True))
 
     def tune(self) -> Engine:
-        """Choose the fastest way of every operator on this processor by measuring; takes some seconds at most.
+        """Choose by measuring on this processor how each convolution is carried out, and for how many samples one takes
+        a lane each; takes some seconds at most.
 
         Results may differ in their last digits from those before.
         """
@@ -247,15 +248,15 @@ class Engine:
 def compile(  # noqa: A001  # the word of the field, as in torch.compile
     model: nn.Module, example: Any, *, threads: int = 1, tune: bool = True, instructions: str = ""
 ) -> Engine:
-    """Compile a model for this processor: weights that are zero are not computed with.
+    """Compile a model for this processor: weights that are zero are not computed with where that is faster.
 
     Args:
         model: any module that ``torch.export`` can trace, pruned and best shrunk; it is not changed.
         example: a tensor, a tuple of positional inputs, or a dict of inputs by name; the first axis of each is the
             batch, of any size.
         threads: on how many threads the engine computes.
-        tune: choose the fastest way of every operator by measuring; without, results are the same to the last digit on
-            every run with as many threads, on every processor with the same instructions.
+        tune: as :meth:`Engine.tune` does; without, results are the same to the last digit on every run with as many
+            threads, on every processor with the same instructions.
         instructions: "avx512", "avx2" or "baseline"; the best that the processor has if empty.
 
     Raises:

@@ -103,7 +103,8 @@ class UnitChoice:
         """Return masks of all ``weights`` that remove a share of the units that may go.
 
         Exactly round-half-even(sparsity * units) go in every ranking, except as ``multiple`` and the last unit of a
-        layer, which stays, demand. What ``within`` has removed counts towards the sparsity.
+        layer, which stays, demand. What ``within`` has removed counts towards the sparsity; what it does not name is
+        whole.
 
         Raises:
             SelectionError: a sparsity is outside [0, 1] or missing, no unit may go, or a score is NaN.
@@ -215,9 +216,9 @@ class UnitChoice:
         """Return which units of a group have anything left."""
         group = self.groups[name]
         inside = torch.ones(len(group.units), dtype=torch.bool)
-        if within is None:
-            return inside
         axis = next(axis for axis in group.axes if axis.role == "writes")
+        if within is None or axis.name not in within:
+            return inside
         labels = self.coupling.units[axis]
         rows = within[axis.name].movedim(axis.dim, 0).flatten(1).any(1).cpu()
         alive = set(labels[rows].tolist())
@@ -263,7 +264,7 @@ class UnitChoice:
         gone = torch.tensor(sorted(removed), dtype=torch.int64)
         for name, weight in weights.items():
             mask = torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
-            if within is not None:
+            if within is not None and name in within:
                 mask &= within[name]
             for dim in range(weight.ndim):
                 labels = self.coupling.axis(name, dim)

@@ -53,8 +53,8 @@ def hold(optimizer: Optimizer, masks: Mapping[str, Tensor], model: nn.Module | N
     ``torch.compile``, AMP and gradient accumulation are not affected. With optimizers known to work weight by
     weight (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop) the only cost is one pass over
     each gradient; with any other, and with one around another (Lookahead), the weights and state are also zeroed after
-    each step. What is written into
-    ``grad`` of a parameter after ``backward``, as noise is, has to leave the masked places at zero.
+    each step. What is written into ``grad`` of a parameter after ``backward``, as noise is, has to leave the masked
+    places at zero.
 
     Warns (:class:`SecateurWarning`) of masked weights that want a gradient and that the optimizer does not train, for
     another one might bring them back; and of those that another hold or pruner still holds.
