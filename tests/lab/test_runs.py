@@ -223,7 +223,7 @@ def test_a_checkpoint_of_another_model_and_a_damaged_result_are_named(tmp_path: 
         "[]": "holds no result",
         json.dumps({"kind": "run", "measure": {}}): "holds no result",
         json.dumps(whole | {"measure": {}}): "lacks what was measured",
-        json.dumps(whole)[:100]: "start over with --again",
+        json.dumps(whole)[:100]: "make it anew with secateur run --again",
     }.items():
         (tmp_path / "other" / "result.json").write_text(text)
         with pytest.raises(CorruptFileError, match=told):
