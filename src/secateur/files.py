@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     # Packed files are written in a Python that has no torch.
     from torch import Tensor
 
-__all__ = ["read_json", "read_tensors", "replacing", "write_bytes", "write_json", "write_tensors", "write_text"]
+__all__ = [
+    "file_to_write",
+    "read_json",
+    "read_tensors",
+    "replacing",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+    "write_text",
+]
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -37,9 +46,9 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     Where ``path`` is a link, that of the file it leads to.
 
     Raises:
-        OSError: there is no folder to write in, or ``path`` is a folder, a device or another thing that is no file.
+        OSError: as :func:`file_to_write`, or the folder cannot be written.
     """
-    path = _file_at(path)
+    path = file_to_write(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:  # it would name the temporary file
@@ -59,8 +68,13 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def _file_at(path: str | Path) -> Path:
-    """Return the file that is to be replaced; a rename would put one in the place of a link or a device."""
+def file_to_write(path: str | Path) -> Path:
+    """Return the file that writing to ``path`` makes or replaces, through links; nothing is written yet.
+
+    Raises:
+        OSError: there is no folder to write in, or ``path`` is a folder, a device or another thing that is no file,
+            whose place a file would take.
+    """
     path = Path(os.path.realpath(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file", str(path))

@@ -43,6 +43,7 @@ __all__ = [
     "Target",
     "UnfinishedWarning",
     "Weights",
+    "first_line",
     "near_matches",
 ]
 
@@ -145,6 +146,16 @@ class NamedTensors(dict[str, "Tensor"]):
 
 Weights = NamedTensors
 Scores = NamedTensors
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type if it says nothing.
+
+    Example:
+        >>> first_line(ValueError("\\n no such size\\nmore")), first_line(KeyError())
+        ('no such size', 'KeyError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def near_matches(wrong: str, known: Iterable[str]) -> str:

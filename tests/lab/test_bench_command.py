@@ -110,8 +110,8 @@ def test_bad_input_is_one_clear_line(
 
 def test_flags_that_do_not_go_with_what_is_there(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, text in (
-        ([str(run), "--model", "mlp:24"], "leave --model out"),
-        ([str(run), "--sparsity", "0.5"], "leave --sparsity out"),
+        ([str(run), "--model", "mlp:24"], "leave --model and --sparsity out"),
+        ([str(run), "--sparsity", "0.5"], "leave --model and --sparsity out"),
         ([str(run / "engine.sct"), "--sparsity", "0.5"], "leave --sparsity out"),
         ([str(run / "model.sct")], "name their network too"),
         ([str(run / "model.sct"), "--model", "mlp:9", "--shape", "1,8,8"], "does not fit mlp:9"),

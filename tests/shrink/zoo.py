@@ -360,3 +360,11 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, Any]:
                 nn.init.normal_(module.running_mean)
                 nn.init.uniform_(module.running_var, 0.5, 2)
     return model, torch.utils._pytree.tree_map(lambda t: t.double() if t.is_floating_point() else t, example())
+
+
+def half_dead() -> nn.Sequential:
+    """Two of six hidden units read nothing."""
+    net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 2, bias=False))
+    with torch.no_grad():
+        net[0].weight[:2] = 0
+    return net

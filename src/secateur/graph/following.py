@@ -19,7 +19,7 @@ from secateur.graph.coupling import Coupling
 from secateur.graph.walk import Rule, Walk
 from secateur.modules import in_eval_mode, refuse_keras, unwrap
 from secateur.silence import silence
-from secateur.vocabulary import SecateurError
+from secateur.vocabulary import SecateurError, first_line
 
 __all__ = ["TraceError", "couple", "trace"]
 
@@ -83,5 +83,4 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         with silence():  # of what it raises it also prints a traceback or a graph
             return torch.export.export(model, args, kwargs or None)
     except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first.strip()}") from error
+        raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error

@@ -22,7 +22,7 @@ from secateur.lab.journal import Journal
 from secateur.lab.phase import Desk, Outcome, Phase, Pruning
 from secateur.lab.settings import Settings, words
 from secateur.lab.training import Training, evaluate
-from secateur.vocabulary import BadTargetError
+from secateur.vocabulary import BadTargetError, first_line
 
 __all__ = ["Bench", "Outcome", "Pruning", "Training"]
 
@@ -97,9 +97,8 @@ class Bench:
         try:
             return model.to(settings.device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
             raise LabError(
-                f"--device {settings.device} cannot be used here ({reason}); leave it out for the CPU"
+                f"--device {settings.device} cannot be used here ({first_line(error)}); leave it out for the CPU"
             ) from None
 
     def retraining(self) -> Training:

@@ -24,7 +24,7 @@ from secateur.lab.flags import (
     settings_of,
 )
 from secateur.lab.settings import Settings, words
-from secateur.vocabulary import SecateurError
+from secateur.vocabulary import SecateurError, first_line
 
 __all__ = ["main", "run_command"]
 
@@ -269,7 +269,7 @@ def bench(what: str, model: str | None, out: tuple[Path, ...], **flags: Any) -> 
     if sparsity is None and (given := named("scope", "first")):
         raise LabError(f"{' and '.join(given)} say how --sparsity prunes; give that too, or leave them out")
     thinning = None if sparsity is None else subjects.Thinning(sparsity, flags["scope"], flags["first"])
-    subject = subjects.find(what, made_by(Path(what), model, flags["shape"], flags["classes"], "sparsity"), thinning)
+    subject = subjects.find(what, made_by(Path(what), model, flags["shape"], flags["classes"]), thinning)
     course = racing.Course(flags["threads"], flags["batch"], Pace(turns=flags["turns"]), flags["compiled"])
     result = racing.bench(subject, course)
     show.bench_result(result)
@@ -336,8 +336,7 @@ def run_command(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         if os.environ.get("SECATEUR_TRACEBACK"):
             raise
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
-        told = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        told = f"{type(error).__name__}: {first_line(error)}"
         _fail(f"this should not have failed: {told}; SECATEUR_TRACEBACK=1 shows where, for a report of the fault", 1)
     sys.exit(0)
 

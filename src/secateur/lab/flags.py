@@ -172,19 +172,16 @@ def network_flags(function: Function) -> Function:
     return function
 
 
-def made_by(path: Path, model: str | None, shape: tuple[int, int, int], classes: int, *also: str) -> Made:
+def made_by(path: Path, model: str | None, shape: tuple[int, int, int], classes: int) -> Made:
     """Return how the network at a path is made, by the flags of the command under way.
 
-    Args:
-        path: of a run, a file, or nothing.
-        model, shape, classes: the flags.
-        also: names of others that are not for a run.
-
     Raises:
-        LabError: it is a run, which knows that itself, and some are given.
+        LabError: it is a run, which knows that itself, and shape or classes are given; whoever takes what is returned
+            sees a model.
     """
-    if path.is_dir() and (given := named("model", *also, "shape", "classes")):
-        raise LabError(f"the run in {path} knows its network: leave {' and '.join(given)} out")
+    if path.is_dir() and named("shape", "classes"):
+        given = " and ".join(named("model", "shape", "classes"))
+        raise LabError(f"the run in {path} knows its network: leave {given} out")
     from secateur.lab.networks import Made
 
     return Made(model or "", shape, classes)

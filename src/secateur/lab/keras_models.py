@@ -15,7 +15,7 @@ from secateur.lab.data import LabError
 from secateur.lab.destinations import destination
 from secateur.lab.environment import environment
 from secateur.lab.shrinking import describe
-from secateur.vocabulary import CorruptFileError, SecateurWarning
+from secateur.vocabulary import CorruptFileError, SecateurWarning, first_line
 
 __all__ = ["examine", "is_keras", "load", "measured", "pack", "save", "shrink"]
 
@@ -45,9 +45,8 @@ def load(path: Path) -> Any:
     except (zipfile.BadZipFile, OSError, KeyError, EOFError) as error:
         raise CorruptFileError(f"{path} is no Keras file, or it is damaged: {error}") from error
     except (ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise LabError(
-            f"{path} cannot be loaded: {reason} A model with classes of your own goes through "
+            f"{path} cannot be loaded: {first_line(error)} A model with classes of your own goes through "
             "secateur.integrations.keras, in a script that knows them"
         ) from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from secateur.files import write_json, write_text
+from secateur.files import file_to_write, write_json, write_text
 from secateur.lab.contest import Contestant, Entry, Lineup, Row, hold, line_up
 from secateur.lab.data import LabError
 from secateur.lab.environment import environment
@@ -173,12 +173,12 @@ def check_ending(path: Path) -> None:
     """Refuse a file that cannot be written in the end.
 
     Raises:
-        LabError: it ends neither in .json nor in .md, or there is no folder for it.
+        LabError: it ends neither in .json nor in .md.
+        OSError: it is no file, or there is no folder for it.
     """
     if path.suffix not in (".json", ".md"):
         raise LabError(f"results are written as .json or .md, not {path.suffix or path.name!r}")
-    if not path.parent.is_dir():
-        raise LabError(f"there is no folder {path.parent} to write {path.name} in")
+    file_to_write(path)
 
 
 def _markdown(result: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from secateur.shrink.cutting import Kept, check_optimizer, cut, cut_optimizer, g
 from secateur.shrink.dead import DeadUnits
 from secateur.shrink.manifest import compare
 from secateur.shrink.searching import Attempt, Found, search
-from secateur.vocabulary import BadTargetError, SecateurWarning
+from secateur.vocabulary import BadTargetError, SecateurWarning, first_line
 
 __all__ = ["NothingShrunkWarning", "Shrinkage", "note", "record", "shrink", "shrinkage"]
 
@@ -171,8 +171,7 @@ def _attempts(model: nn.Module, example: Any, coupling: Coupling) -> Attempt:
         try:
             expected = [outputs(model, *each) for each in inputs]
         except Exception as error:  # whatever the user's code raises
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise BadTargetError(f"{type(model).__name__} does not compute the example: {first.strip()}") from error
+            raise BadTargetError(f"{type(model).__name__} does not compute the example: {first_line(error)}") from error
     if not holds_a_number(expected[0]):
         raise BadTargetError(
             f"{type(model).__name__} makes nothing but NaN and infinities of the example, so that no smaller one can "

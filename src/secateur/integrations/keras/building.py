@@ -10,7 +10,7 @@ import keras
 from torch import Tensor
 
 from secateur.integrations.keras.targets import as_array, read
-from secateur.vocabulary import BadTargetError
+from secateur.vocabulary import BadTargetError, first_line
 
 __all__ = ["assign", "graph_of", "is_composite", "is_graph", "resized"]
 
@@ -61,10 +61,9 @@ def graph_of(model: Any, example: Any) -> Any:
             for variable, fresh in zip(old.weights, new.weights, strict=True):
                 assign(fresh, read(variable))
     except Exception as error:  # whatever the user's code raises on symbols
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadTargetError(
             f"{model.name} is a {type(model).__name__} whose call cannot be followed to make a model of Keras's own "
-            f"layers of it ({reason}); write it as a functional model"
+            f"layers of it ({first_line(error)}); write it as a functional model"
         ) from error
     return made
 

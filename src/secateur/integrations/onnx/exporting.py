@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import gzip
 import io
 import textwrap
@@ -19,7 +18,7 @@ from onnxscript import ir
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from secateur.files import write_bytes
+from secateur.files import file_to_write, write_bytes
 from secateur.integrations.onnx.checking import (
     ExportError,
     Inputs,
@@ -158,10 +157,7 @@ def _check(model: nn.Module, inputs: Inputs, path: Path, tolerance: float) -> No
         raise ExportError("ONNX Runtime has hardly a kernel for bfloat16: export model.float(), with such an example")
     if sum(tensor.nbytes for tensor in held) > LARGEST:
         raise ExportError(f"the weights of {type(model).__name__} exceed the 2 GiB that an ONNX file can hold")
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "this is a folder, not a file to write", str(path))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write to", str(path.parent))
+    file_to_write(path)
 
 
 def _traced(model: nn.Module, inputs: Inputs) -> tuple[onnx.ModelProto, set[str]]:
