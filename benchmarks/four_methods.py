@@ -61,13 +61,14 @@ def sweeps() -> dict[str, tuple[Settings, Grid]]:
 
 def shape(data: str, results: dict[str, dict[str, Any]]) -> str:
     """Return how far masked retraining stays below dense at the sparsity of the published comparison."""
-    told = []
-    for name, epochs in ((data, BASE.prune_epochs), (f"{data}-longer", LONGER.get(data, 0))):
+    told, longer = [], f"{data}-longer"
+    for name, epochs in ((data, BASE.prune_epochs), (longer, LONGER.get(data, 0))):
         if name in results:
             found = common.cells(results[name], METHODS[-1], SHAPE)
             test, dense = (common.accuracy([cell[key] for cell in found]) for key in ("test", "reference_test"))
             told.append(f"{test} after {epochs} epochs of retraining, dense trained as long {dense}")
-    return common.paragraph(f"Masked retraining at sparsity {SHAPE:g}: {'; '.join(told)}.")
+    text = common.paragraph(f"Masked retraining at sparsity {SHAPE:g}: {'; '.join(told)}.")
+    return f"{text} `{results[longer]['command']}`" if longer in results else text
 
 
 def shortfalls(results: dict[str, dict[str, Any]], before: str) -> str:

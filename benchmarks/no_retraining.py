@@ -153,10 +153,12 @@ def section(name: str, results: dict[str, dict[str, Any]]) -> str:
     head = ["sparsity", "published, layer-wise", *columns(name, results)]
     seeds = sorted({str(cell["seed"]) for cell in result["cells"]})
     of = f"mean ± standard deviation over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]} alone"
+    again = results.get(f"{name}:recalibrated")
+    anew = f"\nBN anew, on {common.where(again)}: `{again['command']}`" if again else ""
     return f"""## {name}
 
 Test accuracy in percent; ours: {of}; dense {common.accuracy(dense)}.
-Measured on {common.where(result)}. `{result["command"]}`
+Measured on {common.where(result)}. `{result["command"]}`{anew}
 
 ![test accuracy over sparsity](no_retraining-{name}.svg)
 

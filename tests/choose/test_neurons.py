@@ -75,7 +75,7 @@ def test_norms_equal_explicit_loops(sizes: tuple[int, ...], kernel: tuple[int, .
     for rule, raw in ((RULES.incoming, into), (RULES.outgoing, out), (RULES.product, into * out)):
         scores = rule(weights, chain)
         assert scores.keys() == {"a.weight"} and scores["a.weight"].shape == writer.shape
-        assert unit_scores(scores, "a.weight") == pytest.approx(raw / np.sqrt((raw**2).sum()))
+        assert unit_scores(scores, "a.weight") == pytest.approx(raw / raw.mean())
 
 
 def test_every_writer_of_a_real_net_is_scored_and_no_other() -> None:
@@ -86,7 +86,7 @@ def test_every_writer_of_a_real_net_is_scored_and_no_other() -> None:
     assert list(scores) == ["0.weight", "4.weight"]
     assert not any(score.requires_grad for score in scores.values())
     raw = outgoing(weights["8.weight"].detach().double().numpy(), 6)
-    assert unit_scores(scores, "4.weight") == pytest.approx(raw / np.linalg.norm(raw), rel=1e-5)
+    assert unit_scores(scores, "4.weight") == pytest.approx(raw / raw.mean(), rel=1e-5)
 
 
 @given(st.floats(1e-3, 1e3), st.integers(0, 3))
@@ -120,9 +120,9 @@ def test_statistics_of_a_net_computed_by_hand() -> None:
     assert found.taylor["0.weight"].tolist() == [9 / 4, 2 / 4, 6 / 4]
     weights = sc.prunable(net)
     raw = np.array([9, 2, 6])
-    assert unit_scores(RULES.taylor(weights, pairs, found), "0.weight") == pytest.approx(raw / np.linalg.norm(raw))
+    assert unit_scores(RULES.taylor(weights, pairs, found), "0.weight") == pytest.approx(raw / raw.mean())
     raw = np.array([2, 1, 2])
-    assert unit_scores(RULES.activity(weights, pairs, found), "0.weight") == pytest.approx(raw / 3)
+    assert unit_scores(RULES.activity(weights, pairs, found), "0.weight") == pytest.approx(raw / raw.mean())
 
 
 def dense() -> nn.Sequential:
@@ -182,7 +182,7 @@ def test_statistics_of_units_equal_those_of_one_example_at_a_time(name: str) -> 
     assert found.active[pair.writer].numpy() == pytest.approx(active, rel=1e-5)
     assert found.taylor[pair.writer].numpy() == pytest.approx(effects, rel=1e-4)
     scores = RULES.taylor(sc.prunable(net), pairs, found)
-    assert unit_scores(scores, pair.writer) == pytest.approx(effects / np.linalg.norm(effects), rel=1e-4)
+    assert unit_scores(scores, pair.writer) == pytest.approx(effects / effects.mean(), rel=1e-4)
 
 
 def test_activity_is_taken_behind_the_pooling_where_the_next_layer_reads() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import secateur as sc
 from secateur.lab.bench import Bench
 from secateur.lab.checkpoint import snapshot
+from secateur.lab.methods.heeds import FROM_SCRATCH
 from secateur.lab.methods.neurons import units_by_lot
 
 __all__ = ["TABLE"]
@@ -46,7 +47,9 @@ def _masks(bench: Bench) -> sc.Masks:
 def _train_anew(bench: Bench, masks: sc.Masks) -> None:
     bench.restore(snapshot(bench.fresh(bench.settings.seed + 1)), masks)
     epochs, bench.trained = round(bench.trained), 0.0
-    bench.phase("control", epochs, training=replace(bench.retraining(), rate=1.0))
+    fresh = bench.settings.method in FROM_SCRATCH
+    training = bench.dense_training() if fresh else replace(bench.retraining(), rate=1.0)
+    bench.phase("control", epochs, training=training)
 
 
 TABLE: dict[str, Callable[[Bench], None]] = {"none": _none, "scratch": _scratch, "shuffle": _shuffle}

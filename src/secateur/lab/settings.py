@@ -77,7 +77,9 @@ class Settings:
     weight_decay: float = _number(0.0, "training", "weight decay of the optimizer", 0, 100)
     l1: float = _number(0.0, "training", "L1 penalty on the targets in dense training", 0, 100)
     l2: float = _number(0.0, "training", "L2 penalty on the targets in dense training", 0, 100)
-    smoothing: float = _share(0.0, "training", "label smoothing: share of every label spread over all classes")
+    smoothing: float = _share(
+        0.0, "training", "label smoothing: share of every label spread over all classes, but where --distill teaches"
+    )
     dropout: float = _share(0.0, "training", "dropout ahead of every dense layer but the first")
     augment: bool = field(
         default=True, metadata={"group": "training", "help": "crop and flip where the data set has it"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import secateur as sc
 from secateur.files import read_tensors
@@ -67,8 +68,10 @@ def test_shuffled_neurons_are_whole_neurons_too(tmp_path: Path) -> None:
 def test_activity_says_what_it_cannot_rank(tmp_path: Path) -> None:
     # Its convolutions are read without a ReLU in between.
     common = {"method": "neurons", "neuron_score": "activity", "prune_epochs": 0, "epochs": 0, "sparsity": 0.5}
-    told = result_of(tmp_path / "lenet", model="lenet-5", **common)["warnings"]
-    assert "activations of conv1.weight, conv2.weight are never zero, so activity ranks none of their units" in told
+    convnet = result_of(tmp_path / "lenet", model="lenet-5", **common)
+    told = "activations of conv1.weight, conv2.weight are never zero, so activity ranks none of their units: all stay"
+    assert told in convnet["warnings"]
+    assert convnet["facts"]["units"] == {"conv1.weight": [20, 20], "conv2.weight": [50, 50], "fc1.weight": [215, 500]}
     assert not any("never zero" in text for text in result_of(tmp_path / "mlp", **common)["warnings"])
 
 
@@ -79,6 +82,35 @@ def test_a_small_dense_net_that_cannot_be_so_small_says_so(tmp_path: Path) -> No
     )
     assert not any("was to have" in text for text in near)
     assert "small-dense was to have 12 target weights; the nearest width has 74" in far
+
+
+@pytest.mark.parametrize("method", ["three-step", "one-shot", "gradual"])
+def test_dropout_eases_by_what_is_left_of_the_layer_it_feeds(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, float]] = []
+    original = phase.train_epoch
+
+    def watch(model: nn.Module, *rest: Any, **more: Any) -> float:
+        rate = next(m.p for m in model.modules() if isinstance(m, nn.Dropout))
+        kept = float((dict(model.named_parameters())["fc2.weight"] != 0).float().mean())
+        seen.append((rate, kept))
+        return original(model, *rest, **more)
+
+    monkeypatch.setattr(phase, "train_epoch", watch)
+    result_of(tmp_path / "run", model="mlp:32-16", method=method, dropout=0.4, sparsity=0.75)
+    assert all(rate == pytest.approx(0.4 * kept**0.5) for rate, kept in seen)
+    assert seen[0][0] == 0.4 and min(rate for rate, _ in seen) < 0.3
+
+
+def test_a_control_of_snip_trains_as_snip_does(tmp_path: Path) -> None:
+    def control(name: str, **changes: Any) -> torch.Tensor:
+        result_of(tmp_path / name, method="snip", control="shuffle", **changes)
+        return read_tensors(tmp_path / name / "model.safetensors")[0]["fc2.weight"]
+
+    plain = control("plain")
+    assert not torch.equal(plain, control("dense", l1=1e-2))
+    assert torch.equal(plain, control("retrained", retrain_l1=1e-2)), "there is nothing to retrain"
 
 
 @pytest.fixture

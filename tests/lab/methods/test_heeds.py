@@ -104,6 +104,7 @@ def test_layers_that_a_method_cannot_heed_are_refused_with_the_way_out(
         ("threshold", {"distill": 0.5, "retrain_rate": 0.1, "control": "scratch"}, "retrain-rate"),
         ("small-dense", {"distill": 0.5, "retrain_l2": 0.1}, "distill retrain-l2"),
         ("snip", {"retrain_rate": 0.1, "l1": 0.1}, "retrain-rate"),
+        ("snip", {"retrain_l1": 0.1, "control": "shuffle"}, "retrain-l1"),
         ("gradual", {"schedule": "constant", "initial_sparsity": 0.5}, "initial-sparsity"),
         ("gradual", {"max_drop": 1.0, "sparsity": 0.5}, "sparsity"),
         ("gradual", {"temperature": 2.0}, "temperature"),

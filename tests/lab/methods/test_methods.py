@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 import secateur as sc
 from secateur.files import read_tensors
 from secateur.lab import bench as benches
-from secateur.lab import checkpoint, methods, phase, runs
+from secateur.lab import checkpoint, methods, runs
 from secateur.lab.data import LabError
 from secateur.lab.settings import Settings
 
@@ -69,52 +68,6 @@ def test_a_method_repeats_by_its_seed(method: str, tmp_path: Path) -> None:
         )
 
     assert outcome(0, "a") == outcome(0, "b") != outcome(1, "c")
-
-
-def assert_stops_change_nothing(own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is stopped again and again ends as one that is not."""
-
-    def outcome(name: str) -> str:
-        result = runs.run(own, tmp_path / name)
-        tensors, _ = read_tensors(tmp_path / name / "model.safetensors")
-        kept = {key: result[key] for key in ("accuracy", "facts", "warnings")}
-        return json.dumps(kept) + str([float(tensor.double().sum()) for _, tensor in sorted(tensors.items())])
-
-    whole = outcome("whole")
-    original, saves = checkpoint.save, 0
-
-    def save(path: Path, state: checkpoint.State) -> None:
-        nonlocal saves
-        original(path, state)
-        saves += 1
-        if saves % 3 == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(phase.checkpoint, "save", save)
-    for _ in range(40):
-        try:
-            assert outcome("cut") == whole
-            break
-        except KeyboardInterrupt:
-            continue
-    else:
-        pytest.fail("it never came to an end")
-    assert saves > 3
-
-
-@pytest.mark.parametrize("method", sorted(methods.TABLE.keys() - {"threshold", "threshold-layerwise"}))
-def test_a_method_stopped_at_any_epoch_ends_the_same(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert_stops_change_nothing(settings(method=method, distill=0.5, dropout=0.1), tmp_path, monkeypatch)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_convolutional_net_stopped_at_any_epoch_ends_the_same(
-    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Its weights have the channels innermost, and so must their moments.
-    assert_stops_change_nothing(settings(model="lenet-5", optimizer=optimizer, bits=0), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("method", sorted(methods.TABLE.keys() - NEEDS_RETRAINING - MASKLESS - {"neurons"}))
@@ -246,6 +199,22 @@ def test_neurons_go_as_wholes(score: str, tmp_path: Path) -> None:
     alive = (tensors["fc1.weight"] != 0).any(1)
     assert int(alive.sum()) == units["fc1.weight"][0]
     assert (tensors["fc1.bias"][~alive] == 0).all() and (tensors["fc2.weight"][:, ~alive] == 0).all()
+
+
+@pytest.mark.parametrize("score", ["incoming", "outgoing", "product", "taylor"])
+def test_filters_go_as_wholes_and_wide_layers_do_not_bear_it_alone(score: str, tmp_path: Path) -> None:
+    model = {"model": "lenet-5", "method": "neurons", "neuron_score": score, "sparsity": 0.5, "rounds": 2}
+    result = runs.run(settings(**model, prune_epochs=2), tmp_path / "run", runs.Options(forms=False))
+    units = result["facts"]["units"]
+    assert sum(kept for kept, _ in units.values()) == 285 and sum(all_ for _, all_ in units.values()) == 570
+    assert all(0 < kept < all_ for kept, all_ in units.values()), units
+    tensors, _ = read_tensors(tmp_path / "run" / "model.safetensors")
+    for writer, reader in (("conv1", "conv2"), ("conv2", "fc1"), ("fc1", "fc2")):
+        alive = (tensors[f"{writer}.weight"] != 0).flatten(1).any(1)
+        assert int(alive.sum()) == units[f"{writer}.weight"][0]
+        assert (tensors[f"{writer}.bias"][~alive] == 0).all()
+        read = tensors[f"{reader}.weight"].unflatten(1, (len(alive), -1))
+        assert (read[:, ~alive] == 0).all() and (read[:, alive] != 0).any()
 
 
 def test_neurons_of_layers_that_are_no_targets_stay(tmp_path: Path) -> None:

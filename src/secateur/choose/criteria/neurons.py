@@ -1,8 +1,9 @@
 """Importance of whole neurons and filters, by their weights or by what passes through them.
 
 Every function scores the units of each chain's writer and spreads a unit's score over its row, so that
-``Row(reduce="max")`` ranks units. Scores of a layer are divided by their L2 norm, which makes layers comparable
-in one ranking (Molchanov et al. 2017, arXiv 1611.06440, section 2.2, "normalization").
+``Row(reduce="max")`` ranks units. Scores of a layer are divided by their mean, which makes layers comparable in one
+ranking, as ``prune_units`` does. Molchanov et al. 2017 (arXiv 1611.06440, section 2.2) divide by the L2 norm: there a
+unit of a layer of n scores about 1 / sqrt(n), and wide layers lose nearly all before narrow ones lose any.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def incoming(weights: Mapping[str, Tensor], chains: Sequence[Chain]) -> Scores:
     Example:
         >>> chain = Chain("a", "b", 1)
         >>> incoming({"a": torch.tensor([[3.0], [4.0]]), "b": torch.ones(1, 2)}, [chain])["a"]
-        tensor([[0.6000],
-                [0.8000]])
+        tensor([[0.8571],
+                [1.1429]])
     """
     return _scores(weights, chains, lambda pair: _incoming(weights, pair))
 
@@ -44,8 +45,8 @@ def outgoing(weights: Mapping[str, Tensor], chains: Sequence[Chain]) -> Scores:
     Example:
         >>> chain = Chain("a", "b", 1)
         >>> outgoing({"a": torch.ones(2, 1), "b": torch.tensor([[3.0, 4.0]])}, [chain])["a"]
-        tensor([[0.6000],
-                [0.8000]])
+        tensor([[0.8571],
+                [1.1429]])
     """
     return _scores(weights, chains, lambda pair: _outgoing(weights, pair))
 
@@ -59,8 +60,8 @@ def product(weights: Mapping[str, Tensor], chains: Sequence[Chain]) -> Scores:
     Example:
         >>> chain = Chain("a", "b", 1)
         >>> product({"a": torch.tensor([[2.0], [4.0]]), "b": torch.tensor([[2.0, 1.0]])}, [chain])["a"]
-        tensor([[0.7071],
-                [0.7071]])
+        tensor([[1.],
+                [1.]])
     """
     return _scores(weights, chains, lambda pair: _incoming(weights, pair) * _outgoing(weights, pair))
 
@@ -74,8 +75,8 @@ def activity(weights: Mapping[str, Tensor], chains: Sequence[Chain], stats: Unit
     Example:
         >>> chain, stats = Chain("a", "b", 1), Units(active={"a": torch.tensor([0.3, 0.4])}, taylor={}, batches=1)
         >>> activity({"a": torch.ones(2, 1), "b": torch.ones(1, 2)}, [chain], stats)["a"]
-        tensor([[0.6000],
-                [0.8000]])
+        tensor([[0.8571],
+                [1.1429]])
     """
     return _scores(weights, chains, lambda pair: stats.active[pair.writer])
 
@@ -90,8 +91,8 @@ def taylor(weights: Mapping[str, Tensor], chains: Sequence[Chain], stats: Units)
     Example:
         >>> chain, stats = Chain("a", "b", 1), Units(active={}, taylor={"a": torch.tensor([3.0, 4.0])}, batches=1)
         >>> taylor({"a": torch.ones(2, 1), "b": torch.ones(1, 2)}, [chain], stats)["a"]
-        tensor([[0.6000],
-                [0.8000]])
+        tensor([[0.8571],
+                [1.1429]])
     """
     return _scores(weights, chains, lambda pair: stats.taylor[pair.writer])
 
@@ -106,8 +107,13 @@ def _outgoing(weights: Mapping[str, Tensor], pair: Chain) -> Tensor:
     return norms
 
 
+def _over_mean(score: Tensor) -> Tensor:
+    mean = score.mean()
+    return score / mean if mean > 0 else score
+
+
 def _scores(weights: Mapping[str, Tensor], chains: Sequence[Chain], score: Callable[[Chain], Tensor]) -> Scores:
-    units = {pair.writer: torch.nn.functional.normalize(score(pair), dim=0) for pair in chains}
+    units = {pair.writer: _over_mean(score(pair)) for pair in chains}
     named = NamedTensors({name: weights[name] for name in units}, getattr(weights, "targets", {}))
 
     def spread(name: str, weight: Tensor) -> Tensor:

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 from secateur.lab.settings import Settings
 
-__all__ = ["HEEDS", "unheeded"]
+__all__ = ["FROM_SCRATCH", "HEEDS", "unheeded"]
 
 _SHAPE = ("scope", "layers")
 _RAMP = ("schedule", "initial_sparsity", "rise")
 _RETRAINING = ("retrain_rate", "retrain_l1", "retrain_l2", "distill", "temperature")
 
-# When what is left is trained: for as long as the dense net, anew from the start, not at all; else by --prune-epochs.
+# When what is left is trained: for as long as the dense net, not at all, anew from the start; else by --prune-epochs.
 _AS_LONG = ("lottery-ticket", "learning-rate-rewinding")
-_FROM_SCRATCH = ("snip", "small-dense")
 _NEVER = ("threshold", "threshold-layerwise")
+FROM_SCRATCH = ("snip", "small-dense")
+"""Methods that train what is left from untrained weights, as the dense net is trained."""
 
 HEEDS: dict[str, tuple[str, ...]] = {
     "threshold": (),
@@ -64,13 +65,13 @@ def _without_effect(method: str, settings: Settings) -> Iterator[str]:
     if method in _AS_LONG:
         retrained = settings.epochs > 0
     else:
-        retrained = settings.prune_epochs > 0 and method not in (*_FROM_SCRATCH, *_NEVER)
+        retrained = settings.prune_epochs > 0 and method not in (*FROM_SCRATCH, *_NEVER)
     if not retrained:
-        # A control retrains at the full rate.
-        yield from _RETRAINING if settings.control == "none" else _RETRAINING[:1]
+        # A control retrains at the full rate, that of a method from scratch as the method trains.
+        yield from _RETRAINING if settings.control == "none" or method in FROM_SCRATCH else _RETRAINING[:1]
     if not settings.distill:
         yield "temperature"
-    if retrained or method in _FROM_SCRATCH or settings.control != "none":
+    if retrained or method in FROM_SCRATCH or settings.control != "none":
         yield "recalibrate"
     if "quality" in HEEDS[method] and settings.quality:
         yield from ("sparsity", *_SHAPE)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -55,11 +54,12 @@ def _pairs(bench: Bench) -> list[sc.Chain]:
 def _cut(bench: Bench, pairs: list[sc.Chain], sparsity: float) -> sc.Masks:
     """Mask the incoming and outgoing weights, and the biases, of the units with the lowest scores."""
     targets = bench.targets(biases=True)
-    scores = _criterion(bench, pairs)(targets)
+    scores, whole_layers = _ranked(bench, pairs, targets)
     within = {} if bench.masks is None else {name: bench.masks[name] for name in scores}
-    scores = _with_one_each(scores, within)
+    scores = _spared(scores, whole_layers, within)
     units = sum(len(score) for score in scores.values())
-    sparsity = min(sparsity, 1 - len(scores) / units)
+    stay = sum(len(score) if name in whole_layers else 1 for name, score in scores.items())
+    sparsity = min(sparsity, 1 - stay / units)
     rows = sc.select(scores, sparsity, granularity=sc.Row(reduce="max"), within=within or None)
     whole = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in targets.items()}
     masks, _ = sc.drop_dead(sc.Masks(whole | dict(rows), targets.targets), pairs)
@@ -78,28 +78,33 @@ def units_by_lot(bench: Bench, masks: sc.Masks) -> sc.Masks:
     return sc.drop_dead(sc.Masks(drawn, masks.targets), pairs)[0]
 
 
-def _with_one_each(scores: sc.Scores, within: Mapping[str, Tensor]) -> sc.Scores:
-    """Raise the best unit of each layer above all others: without any unit nothing passes."""
+def _spared(scores: sc.Scores, whole_layers: Collection[str], within: Mapping[str, Tensor]) -> sc.Scores:
+    """Raise layers that stay whole, and the best unit of each other, above all: without any unit nothing passes."""
     raised = {}
     for name, score in scores.items():
         best = score.flatten(1).amax(1)
         if name in within:
             best = best.masked_fill(~within[name].flatten(1).any(1), -torch.inf)
         raised[name] = score.clone()
-        raised[name][best.argmax()] = torch.inf
+        raised[name][slice(None) if name in whole_layers else best.argmax()] = torch.inf
     return sc.Scores(raised, scores.targets)
 
 
-def _criterion(bench: Bench, pairs: list[sc.Chain]) -> Callable[[Mapping[str, Tensor]], sc.Scores]:
+def _ranked(bench: Bench, pairs: list[sc.Chain], targets: sc.Weights) -> tuple[sc.Scores, list[str]]:
+    """Return scores of units as the settings ask, and the layers of which those say nothing."""
     kind, rules = bench.settings.neuron_score, sc.criteria.neurons
-    if kind in ("activity", "taylor"):
-        generator = torch.Generator().manual_seed(bench.settings.seed)
-        data = batches(bench.data.train, bench.settings.batch_size, generator)
-        sample = itertools.islice(data, -(-IMAGES // bench.settings.batch_size))
-        stats = sc.stats.units(bench.model, sample, functional.cross_entropy, pairs)
-        always = [name for name, active in stats.active.items() if bool((active == 1).all())]
-        if kind == "activity" and always:
-            bench.note([f"activations of {', '.join(always)} are never zero, so activity ranks none of their units"])
-        return partial(rules.activity if kind == "activity" else rules.taylor, chains=pairs, stats=stats)
-    rule = {"incoming": rules.incoming, "outgoing": rules.outgoing, "product": rules.product}[kind]
-    return partial(rule, chains=pairs)
+    if kind not in ("activity", "taylor"):
+        rule = {"incoming": rules.incoming, "outgoing": rules.outgoing, "product": rules.product}[kind]
+        return rule(targets, pairs), []
+    generator = torch.Generator().manual_seed(bench.settings.seed)
+    data = batches(bench.data.train, bench.settings.batch_size, generator)
+    sample = itertools.islice(data, -(-IMAGES // bench.settings.batch_size))
+    stats = sc.stats.units(bench.model, sample, functional.cross_entropy, pairs)
+    if kind == "taylor":
+        return rules.taylor(targets, pairs, stats), []
+    always = [name for name, active in stats.active.items() if bool((active == 1).all())]
+    if always:
+        bench.note(
+            [f"activations of {', '.join(always)} are never zero, so activity ranks none of their units: all stay"]
+        )
+    return rules.activity(targets, pairs, stats), always
