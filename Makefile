@@ -66,8 +66,8 @@ kernels: $(READY)
 sanitize: $(READY)
 	$(MAKE) --no-print-directory $(SANITIZED)
 
-# Every accuracy table of docs/findings.md and benchmarks/results: by estimate a day on two cores, and every finished run is kept,
-# so stop it and start it as you like. DATA is a folder with MNIST, Fashion-MNIST and CIFAR-10; without it they are downloaded.
+# The tables of accuracies that `secateur sweep` can make (ResNet-56 only where `--only` names it): by estimate a day on two cores;
+# every finished run is kept, so stop it and start it as you like. DATA is a folder with MNIST, Fashion-MNIST and CIFAR-10; without it they are downloaded.
 tables: $(READY)
 	for page in mnist no_retraining published four_methods procedures findings; do \
 		$(BIN)/python benchmarks/$$page.py $(if $(DATA),--data-dir $(DATA)) || exit 1; done

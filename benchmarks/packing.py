@@ -124,12 +124,12 @@ def text(lossless: list[list[str]], quantized: list[list[str]]) -> str:
     parts = [
         "# Packed files",
         common.paragraph(
-            "Written by `python benchmarks/packing.py --data-dir DATA --runs ...`. All sizes are of files on disk with "
-            "their headers, ratios are over the bytes of the dense tensors. Trained networks are cells of "
-            "`benchmarks/published.py`, the runs named by `--runs`. Bitmask: a bit for each weight and the kept "
-            "values, no header. Packing and unpacking in MB of dense tensors for a second of one core's time, median "
-            f"and range of {REPEATS}; {machine['date']}, {machine['processor']}, secateur {machine['secateur']}, torch "
-            f"{machine['torch']}, Python {machine['python']}."
+            "Written by `python benchmarks/packing.py --data-dir DATA --runs sweeps/published/*/cells/*`. All sizes "
+            "are of files on disk with their headers, ratios are over the bytes of the dense tensors. Trained networks "
+            "are cells of `benchmarks/published.py`, those that were there. Bitmask: a bit for each weight and the "
+            "kept values, no header. Packing and unpacking in MB of dense tensors for a second of one core's time, "
+            f"median and range of {REPEATS}; {machine['date']}, {machine['processor']}, secateur "
+            f"{machine['secateur']}, torch {machine['torch']}, Python {machine['python']}."
         ),
         "## Lossless",
         common.markdown(

@@ -82,7 +82,20 @@ def test_examples_run_and_the_pruned_network_still_works() -> None:
 def test_every_method_has_a_card_and_every_card_a_method() -> None:
     from secateur.lab.methods import TABLE
 
-    assert {page.stem for page in (ROOT / "docs" / "methods").glob("*.md")} == set(TABLE)
+    cards = ROOT / "docs" / "methods"
+    assert {page.stem for page in cards.glob("*.md")} == set(TABLE)
+    parts = ("Source", "Made of", "Settings", "Cost", "When it fails", "Try it")
+    for card in [*cards.glob("*.md"), *cards.glob("options/*.md")]:
+        text = card.read_text(encoding="utf-8")
+        assert [part for part in parts if f"- **{part}**" not in text] == [], card.name
+
+
+def test_options_that_go_with_any_method_have_cards_under_their_names() -> None:
+    from secateur.lab.settings import Settings
+
+    for card in (ROOT / "docs" / "methods" / "options").glob("*.md"):
+        name = card.stem.replace("-", "_")
+        assert name in Settings.__dataclass_fields__ and f"# --{card.stem}\n" in card.read_text(encoding="utf-8")
 
 
 def test_the_commands_of_the_readme_exist() -> None:

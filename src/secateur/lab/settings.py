@@ -97,7 +97,9 @@ class Settings:
     rise: float = _share(0.8, "pruning", "share of the pruning epochs in which gradual sparsity rises")
     regrow: bool = _switch("pruning", "gradual: masked weights may return when masks are redrawn")
     rounds: int = _number(4, "pruning", "prune-retrain rounds of the iterative methods", 1)
-    quality: float = _number(0.0, "pruning", "three-step: prune below this times a layer's standard deviation", 0, 100)
+    quality: float = _number(
+        0.0, "pruning", "three-step: prune below this times the standard deviation of a layer's weights left", 0, 100
+    )
     neuron_score: str = _text("product", "pruning", "neurons: " + ", ".join(NEURON_SCORES), NEURON_SCORES)
     max_drop: float = _number(
         0.0,

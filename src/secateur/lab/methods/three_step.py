@@ -57,7 +57,7 @@ def _levels(bench: Bench) -> list[float]:
 
 
 def _cut(bench: Bench, sparsity: float) -> sc.Masks:
-    """Return the masks of this round: to a sparsity, or below quality times the standard deviation of each layer."""
+    """Return the masks of this round: to a sparsity, or below quality times the deviation of what each layer has."""
     targets, settings = bench.targets(), bench.settings
     if not settings.quality:
         return choice(bench)(targets, sparsity, within=bench.masks)
