@@ -226,9 +226,11 @@ def sweep_chart(sweep: dict[str, Any], below: float | None = None) -> Spec:
 
 
 def _reach(ratios: Sequence[float], rows: Sequence[dict[str, Any]]) -> list[float]:
-    """Return the ends of an axis that holds all ticks and all points."""
+    """Return the ends of an axis that holds all ticks and all points, in its middle where they are all but one."""
     values = [*ratios, *(row["compression"] for row in rows)]
-    return [min(values), max(values)]
+    low, high = min(values), max(values)
+    wider = 1.0 if high > 1.25 * low else 1.25
+    return [max(1.0, low / wider), high * wider]
 
 
 def _landmarks(dense: float, best: Sequence[dict[str, Any]], x: Any, y: Any) -> tuple[Any, Any]:
