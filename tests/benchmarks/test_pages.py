@@ -191,6 +191,10 @@ def test_every_procedure_has_a_sweep_of_its_own_and_rows_in_a_table() -> None:
     assert f"| lenet-300-100 | {asked} | 10.00 | 2.00 ± 0.00 | 10.00 ± 0.00 | 1.59" in text
     assert "`--method gradual --regrow --sparsity 0.982142857143`" in text
     assert "`--method three-step --quality 1.0` |" in text and text.count("neuron-score taylor") == 4
+    first = procedures.shortfalls(made)
+    assert f"| lenet-300-100 | {asked} | 2.00 ± 0.00 | 1.59 (Han et al. 2015) | **0.41 more than published** |" in first
+    assert first.count("as low") == 1 and first.count("| lenet-5 |") == 2
+    assert procedures.shortfalls({}, first) == first, "what is not here stays as it was"
     part = {name: each for name, each in made.items() if "snip" not in name and "quality" not in name}
     assert procedures.tables(part, text) == text, "a group that is not here whole stays as it was"
     assert "## Before training" not in procedures.tables(part)
