@@ -1,8 +1,8 @@
 """Importance of whole neurons and filters, by their weights or by what passes through them.
 
 Every function scores the units of each chain's writer and spreads a unit's score over its row, so that
-``Row(reduce="max")`` ranks units. Scores of a layer are divided by their mean, which makes layers comparable in one
-ranking, as ``prune_units`` does. Molchanov et al. 2017 (arXiv 1611.06440, section 2.2) divide by the L2 norm: there a
+``Row(reduce="max")`` ranks units. Scores of a layer are divided by the mean of those above 0, which makes layers
+comparable in one ranking. Molchanov et al. 2017 (arXiv 1611.06440, section 2.2) divide by the L2 norm: there a
 unit of a layer of n scores about 1 / sqrt(n), and wide layers lose nearly all before narrow ones lose any.
 """
 
@@ -108,8 +108,10 @@ def _outgoing(weights: Mapping[str, Tensor], pair: Chain) -> Tensor:
 
 
 def _over_mean(score: Tensor) -> Tensor:
-    mean = score.mean()
-    return score / mean if mean > 0 else score
+    # Of units that are gone already nothing is left to average: counted, they would lift those that a layer has left
+    # above another layer's, which the next round would then all but empty.
+    some = score[score > 0]
+    return score / some.mean() if len(some) else score
 
 
 def _scores(weights: Mapping[str, Tensor], chains: Sequence[Chain], score: Callable[[Chain], Tensor]) -> Scores:
