@@ -105,6 +105,28 @@ def test_a_silent_layer_scores_zero_and_not_nan() -> None:
     assert RULES.product(weights, [sc.Chain("a", "b", 1)])["a"].tolist() == [[0, 0]] * 3
 
 
+@pytest.mark.parametrize("rule", ["incoming", "outgoing", "product", "activity", "taylor"])
+def test_units_that_are_gone_do_not_lift_those_that_are_left(rule: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(6, 3, generator=generator), torch.randn(2, 6, generator=generator)
+    shares = torch.rand(6, generator=generator)
+
+    def scores(gone: list[int]) -> Tensor:
+        left = torch.ones(6).index_fill(0, torch.tensor(gone, dtype=torch.long), 0)
+        seen = Units(active={"a": shares * left}, taylor={"a": shares * left}, batches=1)
+        stats = () if rule in ("incoming", "outgoing", "product") else (seen,)
+        found: Tensor = getattr(RULES, rule)({"a": a * left[:, None], "b": b * left}, [sc.Chain("a", "b", 1)], *stats)[
+            "a"
+        ]
+        return found[:, 0]
+
+    whole, after = scores([]), scores([1, 4])
+    assert after[[1, 4]].tolist() == [0, 0]
+    assert after[after > 0].mean().item() == pytest.approx(1)
+    left = [0, 2, 3, 5]
+    torch.testing.assert_close(after[left], whole[left] / whole[left].mean())
+
+
 def test_statistics_of_a_net_computed_by_hand() -> None:
     net = nn.Sequential(nn.Linear(1, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False))
     with torch.no_grad():
@@ -182,7 +204,7 @@ def test_statistics_of_units_equal_those_of_one_example_at_a_time(name: str) -> 
     assert found.active[pair.writer].numpy() == pytest.approx(active, rel=1e-5)
     assert found.taylor[pair.writer].numpy() == pytest.approx(effects, rel=1e-4)
     scores = RULES.taylor(sc.prunable(net), pairs, found)
-    assert unit_scores(scores, pair.writer) == pytest.approx(effects / effects.mean(), rel=1e-4)
+    assert unit_scores(scores, pair.writer) == pytest.approx(effects / effects[effects > 0].mean(), rel=1e-4)
 
 
 def test_activity_is_taken_behind_the_pooling_where_the_next_layer_reads() -> None:

@@ -93,6 +93,17 @@ def test_what_is_gone_counts_and_stays_gone() -> None:
     assert all(bool((second[name] <= first[name]).all()) for name in second)
 
 
+def test_units_that_are_gone_do_not_lift_those_that_are_left() -> None:
+    model = net()
+    choice = sc.UnitChoice(sc.couple(model, EXAMPLE))
+    with torch.no_grad():
+        model[0].weight[:18] = 0  # a quarter of this layer's units is left, and all of the other's
+        model[0].weight[18:] = 1
+        model[3].weight[:] = 1
+    scores = choice.scores(sc.unit_weights(model, choice.coupling))
+    assert scores["0.weight"][18:].unique().tolist() == pytest.approx(scores["3.weight"].unique().tolist())
+
+
 def test_an_allocation_gives_groups_their_own_shares() -> None:
     model = net()
     choice = sc.UnitChoice(

@@ -54,8 +54,8 @@ class UnitChoice:
     Attributes:
         coupling: of the network, from :func:`secateur.couple`.
         criterion: scores of weights, by which units are pooled; any that is a function of weights.
-        scope: ``Global()`` ranks all units in one list, the scores of each group divided by their mean so that layers
-            compare; ``PerTensor()`` ranks the units of each group by themselves.
+        scope: ``Global()`` ranks all units in one list, the scores of each group divided by the mean of those that
+            are not 0, so that layers compare; ``PerTensor()`` ranks the units of each group by themselves.
         allocation: with ``PerTensor``: a sparsity for each group, by the weight that writes it first.
         multiple: what is kept of every group is a multiple of this where the group has as many, and all of it where
             it has not.
@@ -187,8 +187,8 @@ class UnitChoice:
             total = total.sqrt()
         if self.reduce == "mean":
             total = total / count
-        mean = total.abs().mean()
-        return total / mean if isinstance(self.scope, Global) and mean > 0 else total
+        some = total[total != 0].abs()  # units that are gone would lift the rest above those of another group
+        return total / some.mean() if isinstance(self.scope, Global) and len(some) else total
 
     def _shares(
         self, weights: Mapping[str, Tensor], scores: Mapping[str, Tensor], sparsity: float | None
