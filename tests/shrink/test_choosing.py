@@ -93,6 +93,14 @@ def test_what_is_gone_counts_and_stays_gone() -> None:
     assert all(bool((second[name] <= first[name]).all()) for name in second)
 
 
+def test_masks_of_other_weights_are_refused() -> None:
+    model = net()
+    choice = sc.UnitChoice(sc.couple(model, EXAMPLE))
+    weights = sc.unit_weights(model, choice.coupling)
+    with pytest.raises(SelectionError, match=r"no mask of shape \[24, 5\] for '0.weight'"):
+        choice(weights, 0.5, within={"0.weight": torch.ones(16, 24, dtype=torch.bool)})
+
+
 def test_units_that_are_gone_do_not_lift_those_that_are_left() -> None:
     model = net()
     choice = sc.UnitChoice(sc.couple(model, EXAMPLE))

@@ -107,7 +107,8 @@ class UnitChoice:
         whole.
 
         Raises:
-            SelectionError: a sparsity is outside [0, 1] or missing, no unit may go, or a score is NaN.
+            SelectionError: a sparsity is outside [0, 1] or missing, no unit may go, a score is NaN, or a mask of
+                ``within`` has not the shape of its weights.
         """
         return self.select(weights, self.scores(weights), sparsity, within)
 
@@ -119,6 +120,9 @@ class UnitChoice:
         within: Mapping[str, Tensor] | None = None,
     ) -> Masks:
         """Return the masks that a call returns, for scores that are known already."""
+        for name, mask in (within or {}).items():
+            if name in weights and mask.shape != weights[name].shape:
+                raise SelectionError(f"within= has no mask of shape {list(weights[name].shape)} for {name!r}")
         shares = self._shares(weights, scores, sparsity)
         left = {name: self._inside(name, within) for name in scores}
         kept = self._ranked(scores, shares, left)
