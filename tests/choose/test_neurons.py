@@ -115,10 +115,9 @@ def test_units_that_are_gone_do_not_lift_those_that_are_left(rule: str) -> None:
         left = torch.ones(6).index_fill(0, torch.tensor(gone, dtype=torch.long), 0)
         seen = Units(active={"a": shares * left}, taylor={"a": shares * left}, batches=1)
         stats = () if rule in ("incoming", "outgoing", "product") else (seen,)
-        found: Tensor = getattr(RULES, rule)({"a": a * left[:, None], "b": b * left}, [sc.Chain("a", "b", 1)], *stats)[
-            "a"
-        ]
-        return found[:, 0]
+        weights = {"a": a * left[:, None], "b": b * left}
+        found: sc.Scores = getattr(RULES, rule)(weights, [sc.Chain("a", "b", 1)], *stats)
+        return found["a"][:, 0]
 
     whole, after = scores([]), scores([1, 4])
     assert after[[1, 4]].tolist() == [0, 0]

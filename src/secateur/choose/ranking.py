@@ -19,7 +19,7 @@ from secateur.choose.histogram import Cut, Digits, Histogram, kth
 from secateur.masks import Masks
 from secateur.vocabulary import SelectionError
 
-__all__ = ["keep_largest", "keep_largest_in_rows"]
+__all__ = ["keep_largest", "keep_largest_in_rows", "over_mean"]
 
 _CHUNK = 1 << 20
 
@@ -70,6 +70,20 @@ def keep_largest(
         cut = kth(remove, keys.bits, count, keys.guess(remove, part))
     masks = keys.cut(cut)
     return Masks({name: masks[name] for name in scores})
+
+
+def over_mean(score: Tensor) -> Tensor:
+    """Return the scores (U,) of a layer's units over the mean size of those not 0, a scale that layers share.
+
+    Units that are gone score 0. Counted in the mean they would lift those that their layer has left above another
+    layer's, which the next round would then all but empty.
+
+    Example:
+        >>> over_mean(torch.tensor([0.0, 1.0, 3.0]))
+        tensor([0.0000, 0.5000, 1.5000])
+    """
+    some = score[score != 0].abs()
+    return score / some.mean() if len(some) else score
 
 
 def _keys(scores: Mapping[str, Tensor], absolute: bool, within: Masks | None) -> KernelKeys | TorchKeys:

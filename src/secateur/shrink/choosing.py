@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.choose.criteria.magnitude import magnitude
-from secateur.choose.ranking import keep_largest
+from secateur.choose.ranking import keep_largest, over_mean
 from secateur.choose.scope import Allocation, Global, PerTensor
 from secateur.choose.selection import Criterion
 from secateur.graph.coupling import Coupling, Group
@@ -191,8 +191,7 @@ class UnitChoice:
             total = total.sqrt()
         if self.reduce == "mean":
             total = total / count
-        some = total[total != 0].abs()  # units that are gone would lift the rest above those of another group
-        return total / some.mean() if isinstance(self.scope, Global) and len(some) else total
+        return over_mean(total) if isinstance(self.scope, Global) else total
 
     def _shares(
         self, weights: Mapping[str, Tensor], scores: Mapping[str, Tensor], sparsity: float | None

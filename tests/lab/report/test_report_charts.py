@@ -7,18 +7,8 @@ from secateur.lab.report.charts import sweep_chart
 
 def axis(*sparsities):
     """Return the ends of the axis, and the place of every point on it."""
-    rows = [
-        {
-            "method": "gradual",
-            "sparsity": each,
-            "compression": 1 / (1 - each - 2e-7),
-            "mean": 0.9,
-            "std": 0.01,
-            "runs": 3,
-        }
-        | {"reference_mean": 0.92}
-        for each in sparsities
-    ]
+    point = {"method": "gradual", "mean": 0.9, "std": 0.01, "runs": 3, "reference_mean": 0.92}
+    rows = [point | {"sparsity": each, "compression": 1 / (1 - each - 2e-7)} for each in sparsities]
     spec = sweep_chart({"summary": rows, "frontier": rows})
     return spec["layer"][1]["encoding"]["x"]["scale"]["domain"], [row["compression"] for row in rows]
 

@@ -2,8 +2,9 @@
 
 Every function scores the units of each chain's writer and spreads a unit's score over its row, so that
 ``Row(reduce="max")`` ranks units. Scores of a layer are divided by the mean of those above 0, which makes layers
-comparable in one ranking. Molchanov et al. 2017 (arXiv 1611.06440, section 2.2) divide by the L2 norm: there a
-unit of a layer of n scores about 1 / sqrt(n), and wide layers lose nearly all before narrow ones lose any.
+comparable in one ranking, as ``UnitChoice`` does. Molchanov et al. 2017 (arXiv 1611.06440, section 2.2) divide by the
+L2 norm: there a unit of a layer of n scores about 1 / sqrt(n), and wide layers lose nearly all before narrow ones lose
+any.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from secateur.choose.chains import Chain, columns_by_unit
+from secateur.choose.ranking import over_mean
 from secateur.choose.stats import Units
 from secateur.vocabulary import NamedTensors, Scores
 
@@ -107,15 +109,8 @@ def _outgoing(weights: Mapping[str, Tensor], pair: Chain) -> Tensor:
     return norms
 
 
-def _over_mean(score: Tensor) -> Tensor:
-    # Of units that are gone already nothing is left to average: counted, they would lift those that a layer has left
-    # above another layer's, which the next round would then all but empty.
-    some = score[score > 0]
-    return score / some.mean() if len(some) else score
-
-
 def _scores(weights: Mapping[str, Tensor], chains: Sequence[Chain], score: Callable[[Chain], Tensor]) -> Scores:
-    units = {pair.writer: _over_mean(score(pair)) for pair in chains}
+    units = {pair.writer: over_mean(score(pair)) for pair in chains}
     named = NamedTensors({name: weights[name] for name in units}, getattr(weights, "targets", {}))
 
     def spread(name: str, weight: Tensor) -> Tensor:
